@@ -1,0 +1,3 @@
+module github.com/hawser-project/hawser/sdk
+
+go 1.26
