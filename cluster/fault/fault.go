@@ -105,11 +105,11 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap lets errors.Is and errors.As see the causes given to New.
 func (e *Error) Unwrap() error { return e.cause }
 
-// KindOf returns the kind of the outermost Error in the chain, or Internal where there is none.
+// KindOf returns the kind of the outermost error in the chain that has one, or Internal where none has.
 func KindOf(err error) Kind {
-	var e *Error
+	var e interface{ FaultKind() string }
 	if errors.As(err, &e) {
-		return e.Kind
+		return kindNamed(e.FaultKind())
 	}
 	return Internal
 }
