@@ -37,6 +37,7 @@ type Consumer struct {
 	work  sync.WaitGroup
 	slots chan struct{}
 	wake  chan struct{}   // a timer was set
+	holds chan struct{}   // an input was set aside
 	ctx   context.Context // ends when handlers must stop
 	quit  <-chan struct{} // closed when no new work is begun
 }
