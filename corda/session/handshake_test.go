@@ -418,19 +418,27 @@ func TestUnsupportedSessionKeysAreRefused(t *testing.T) {
 
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
+	alice, bob := members(t)
+	h := setup(t, alice, bob, encryption)
+	h.proven(t)
+	waiting, err := h.responder.State()
+	must(t, err)
 	_, responder := sessions(t, p2p.AuthenticatedEncryption)
-	state := responder.State()
-	key := hex.EncodeToString(state.SendKey)
-	encoded, err := json.Marshal(state)
+	encoded, err := json.Marshal([]any{responder.State(), waiting})
 	must(t, err)
 	texts := []string{string(encoded)}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
-		texts = append(texts, fmt.Sprintf(verb, state), fmt.Sprintf(verb, responder))
+		texts = append(texts, fmt.Sprintf(verb, responder.State()), fmt.Sprintf(verb, responder), fmt.Sprintf(verb, waiting),
+			fmt.Sprintf(verb, h.initiator), fmt.Sprintf(verb, h.responder))
 	}
-	decimal := strings.Trim(fmt.Sprint([]byte(state.SendKey)[:4]), "[]")
-	for _, text := range texts {
-		if strings.Contains(text, key) || strings.Contains(text, decimal) {
-			t.Errorf("a key is printed: %s", text)
+	for _, secret := range []Secret{responder.State().SendKey, waiting.Shared} {
+		for _, form := range []string{"%x", "%d", "%#v"} {
+			shown := strings.Trim(fmt.Sprintf(form, []byte(secret[:4])), "[]{}byte")
+			for _, text := range texts {
+				if strings.Contains(text, shown) {
+					t.Errorf("a key is printed: %s", text)
+				}
+			}
 		}
 	}
 }

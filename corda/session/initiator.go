@@ -88,6 +88,12 @@ func NewInitiator(config InitiatorConfig) (*Initiator, error) {
 // Step returns where the handshake is.
 func (i *Initiator) Step() Step { return i.step }
 
+// String returns session and step: a handshake never prints its keys.
+func (i *Initiator) String() string { return i.config.SessionID + ": " + i.step.String() }
+
+// GoString is String, so that no verb prints keys.
+func (i *Initiator) GoString() string { return i.String() }
+
 // Hello returns the message that opens the handshake.
 func (i *Initiator) Hello(now time.Time) (*p2p.InitiatorHello, error) {
 	if err := at(i.step, New); err != nil {

@@ -52,6 +52,12 @@ func RestoreResponder(state ResponderState) (*Responder, error) {
 // Step returns where the handshake is.
 func (r *Responder) Step() Step { return r.step }
 
+// String returns session and step: a handshake never prints its keys.
+func (r *Responder) String() string { return r.state.SessionID + ": " + r.step.String() }
+
+// GoString is String, so that no verb prints keys.
+func (r *Responder) GoString() string { return r.String() }
+
 // State returns what RestoreResponder needs, at HelloSent.
 func (r *Responder) State() (ResponderState, error) {
 	if err := at(r.step, HelloSent); err != nil {
