@@ -18,7 +18,7 @@ type Ctx struct {
 }
 
 func newCtx(t *engine.Task) *Ctx {
-	return &Ctx{task: t, rng: rand.New(rand.NewChaCha8(t.Start.Seed))}
+	return &Ctx{task: t}
 }
 
 // ID is the flow's id, unique in the cluster.
@@ -32,13 +32,18 @@ func (c *Ctx) Now() time.Time { return time.Unix(0, c.task.Now()).UTC() }
 
 // Rand is a generator of this flow's own. Two flows never share a sequence, which the top-level functions of
 // math/rand do not promise here.
-func (c *Ctx) Rand() *rand.Rand { return c.rng }
+func (c *Ctx) Rand() *rand.Rand {
+	if c.rng == nil { // most flows need none, and making one takes a few microseconds
+		c.rng = rand.New(rand.NewChaCha8(c.task.Start.Seed))
+	}
+	return c.rng
+}
 
 // UUID makes a random (version 4) UUID.
 func (c *Ctx) UUID() string {
 	var u [16]byte
 	for i := range u {
-		u[i] = byte(c.rng.Uint32())
+		u[i] = byte(c.Rand().Uint32())
 	}
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])

@@ -45,6 +45,7 @@ func exportWarm() {
 	engine.Flows.Warm()
 	machine, output = nil, nil
 	runtime.GC()
+	engine.Flows.Warm() // once more: the collection emptied the allocator's caches
 	machine = engine.NewMachine(engine.Flows, logRecord)
 }
 

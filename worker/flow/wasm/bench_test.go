@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/hawser-project/hawser/worker/flow/wasm/frame"
@@ -117,5 +116,4 @@ func benchmarkGuest(b *testing.B, class string, n int) {
 		_ = pool.Put(i)
 	}
 	b.ReportMetric(float64(fuel), "fuel/op")
-	_ = fmt.Sprint()
 }

@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,7 @@ func octets(tb testing.TB, pkg string) []byte {
 	}
 	shared.mu.Unlock()
 	b.once.Do(func() {
+		consult(tb, "../../../sdk")
 		out := filepath.Join(shared.dir, filepath.Base(pkg)+".wasm")
 		cmd := exec.Command("go", BuildArgs(out, pkg)...)
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
@@ -71,6 +73,21 @@ func octets(tb testing.TB, pkg string) []byte {
 		tb.Fatalf("build %s: %v\n%s", pkg, b.err, b.output)
 	}
 	return b.octets
+}
+
+// consult looks at the sources of the modules, so that go test does not take a result from its cache after they
+// have changed: it cannot know that the test builds them.
+func consult(tb testing.TB, dir string) {
+	tb.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 func load(tb testing.TB, pkg string) *Program {
