@@ -3,11 +3,13 @@ package wasm
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -47,7 +49,7 @@ var functions = map[string]map[string]function{
 		"fd_write":          write,
 		"fd_prestat_get":    func(*Instance, []uint64) uint64 { return errnoBadf }, // no directory is open
 		"proc_exit":         func(_ *Instance, stack []uint64) uint64 { panic(&exited{uint32(stack[0])}) },
-		"poll_oneoff":       func(i *Instance, _ []uint64) uint64 { i.step.polled = true; return errnoNosys },
+		"poll_oneoff":       poll,
 	},
 }
 
@@ -108,6 +110,32 @@ func clock(i *Instance, stack []uint64) uint64 {
 	}
 	i.state.clock += tick
 	if !i.memory().WriteUint64Le(uint32(stack[2]), uint64(i.state.clock)) {
+		return errnoFault
+	}
+	return errnoSuccess
+}
+
+// nap is the longest sleep that is granted, by moving the flow's clock.
+const nap = 10 * time.Millisecond
+
+// poll grants the short sleeps of Go's runtime, which it takes while it reports a panic. Whatever else a module might
+// wait for here never comes.
+func poll(i *Instance, stack []uint64) uint64 {
+	const subscriptionSize, eventSize = 48, 32
+	sub, ok := i.memory().Read(uint32(stack[0]), subscriptionSize)
+	if !ok {
+		return errnoFault
+	}
+	const kindClock, relative = 0, 0
+	timeout := binary.LittleEndian.Uint64(sub[24:])
+	if uint32(stack[2]) != 1 || sub[8] != kindClock || binary.LittleEndian.Uint16(sub[40:]) != relative || timeout > uint64(nap) {
+		i.step.polled = true
+		return errnoNosys
+	}
+	i.state.clock += int64(timeout)
+	var event [eventSize]byte // of kind clock, without an error
+	copy(event[:8], sub)
+	if !i.memory().Write(uint32(stack[1]), event[:]) || !i.memory().WriteUint32Le(uint32(stack[3]), 1) {
 		return errnoFault
 	}
 	return errnoSuccess

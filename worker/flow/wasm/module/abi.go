@@ -62,6 +62,9 @@ func (m *parsed) check() error {
 	if m.memories != 1 {
 		add("has %d memories, want 1", m.memories)
 	}
+	if len(m.funcs) > 0 && m.code == nil {
+		add("has no code")
+	}
 	if m.start {
 		add("has a start function, want none: export _initialize")
 	}
