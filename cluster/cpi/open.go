@@ -103,16 +103,16 @@ func (r *reader) readPolicy(p *Package, j *jar) error {
 
 // groupID reads the one field of the group policy that is part of the package's record.
 func groupID(policy []byte) (string, error) {
-	var fields struct {
-		GroupID string `json:"groupId"`
-	}
+	// Not a struct: its fields would be matched without regard to case, unlike by those who read the policy later.
+	var fields map[string]json.RawMessage
+	var id string
 	if err := json.Unmarshal(policy, &fields); err != nil {
-		return "", invalid(groupPolicyEntry, "it is not a JSON object with a text groupId: %w", err)
+		return "", invalid(groupPolicyEntry, "it is not a JSON object: %w", err)
 	}
-	if strings.TrimSpace(fields.GroupID) == "" {
-		return "", invalid(groupPolicyEntry, "groupId is missing or blank")
+	if err := json.Unmarshal(fields["groupId"], &id); err != nil || strings.TrimSpace(id) == "" {
+		return "", invalid(groupPolicyEntry, "groupId is missing, blank or no text")
 	}
-	return fields.GroupID, nil
+	return id, nil
 }
 
 func (r *reader) openBundle(p *Package, file *zip.File) error {
