@@ -137,10 +137,11 @@ func (g *Group) stop(r running, grace time.Duration) error {
 	defer timer.Stop()
 	select {
 	case err := <-r.ended:
-		g.set(r.name, Stopped)
 		if err != nil && !errors.Is(err, context.Canceled) {
+			g.set(r.name, Failed)
 			return err
 		}
+		g.set(r.name, Stopped)
 		return nil
 	case <-timer.C:
 		g.set(r.name, Failed)
