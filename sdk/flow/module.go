@@ -17,6 +17,10 @@ func hostYield()
 //go:wasmimport hawser log
 func hostLog(level uint32, record unsafe.Pointer, size uint32)
 
+// headroom is free memory that the image has for flows to use: an instance whose memory had to grow cannot be used
+// again. It costs nothing until it is written to.
+const headroom = 2 << 20
+
 // One module instance holds one flow at a time.
 var (
 	machine *engine.Machine
@@ -44,6 +48,7 @@ func exportWarm() {
 	exportBuf(64 << 10)
 	engine.Flows.Warm()
 	machine, output = nil, nil
+	runtime.KeepAlive(make([]byte, headroom))
 	runtime.GC()
 	engine.Flows.Warm() // once more: the collection emptied the allocator's caches
 	machine = engine.NewMachine(engine.Flows, logRecord)

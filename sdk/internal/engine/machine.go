@@ -7,6 +7,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -150,8 +151,8 @@ func (t *Task) panicked(v any) {
 
 func (t *Task) fail(err error) {
 	kind := "error"
-	if f, ok := asFailure(err); ok {
-		kind = f.Code
+	if c := Coded(nil); errors.As(err, &c) && c.FlowCode() != "" {
+		kind = c.FlowCode()
 	}
 	body := (&frame.Failure{Type: Clip(kind, frame.MaxName), Message: Clip(err.Error(), frame.MaxText)}).Append(nil)
 	t.Emit(frame.Fail, body)
@@ -163,20 +164,6 @@ type Coded interface{ FlowCode() string }
 
 // FlowCode gives the failure's code.
 func (f *Failure) FlowCode() string { return f.Code }
-
-func asFailure(err error) (*Failure, bool) {
-	for e := err; e != nil; {
-		if c, ok := e.(Coded); ok && c.FlowCode() != "" {
-			return &Failure{Code: c.FlowCode(), Message: err.Error()}, true
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			return nil, false
-		}
-		e = u.Unwrap()
-	}
-	return nil, false
-}
 
 // Clip makes text fit its field: valid UTF-8 of at most limit octets.
 func Clip(s string, limit int) string {

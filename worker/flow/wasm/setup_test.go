@@ -62,17 +62,21 @@ func octets(tb testing.TB, pkg string) []byte {
 	shared.mu.Unlock()
 	b.once.Do(func() {
 		consult(tb, "../../../sdk")
-		out := filepath.Join(shared.dir, filepath.Base(pkg)+".wasm")
-		cmd := exec.Command("go", BuildArgs(out, pkg)...)
-		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
-		if b.output, b.err = cmd.CombinedOutput(); b.err == nil {
-			b.octets, b.err = os.ReadFile(out)
-		}
+		b.octets, b.output, b.err = compile(filepath.Join(shared.dir, filepath.Base(pkg)+".wasm"), pkg)
 	})
 	if b.err != nil {
 		tb.Fatalf("build %s: %v\n%s", pkg, b.err, b.output)
 	}
 	return b.octets
+}
+
+func compile(out, pkg string) (octets, output []byte, err error) {
+	cmd := exec.Command("go", BuildArgs(out, pkg)...)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
+	if output, err = cmd.CombinedOutput(); err == nil {
+		octets, err = os.ReadFile(out)
+	}
+	return octets, output, err
 }
 
 // consult looks at the sources of the modules, so that go test does not take a result from its cache after they
