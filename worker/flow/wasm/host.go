@@ -82,18 +82,21 @@ func NewHost(ctx context.Context, c Config) (*Host, error) {
 	return h, nil
 }
 
-// Close frees everything. No instance may be in use.
+// Close frees everything. No instance may be in use, and Load may not be called any more.
 func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	programs := h.programs
+	h.programs = map[module.Hash]*loading{}
+	h.mu.Unlock()
+	for _, l := range programs {
+		<-l.done // without the lock: a load that fails takes it
+	}
 	err := h.runtime.Close(ctx)
-	for _, l := range h.programs {
-		<-l.done
+	for _, l := range programs {
 		if l.program != nil {
 			l.program.image.free()
 		}
 	}
-	clear(h.programs)
 	return errors.Join(err, h.cache.Close(ctx))
 }
 
