@@ -14,8 +14,8 @@ type Operation struct {
 	Stage      string          `cbor:"5,keyasint,omitempty"` // where it is, or where it failed
 	Error      string          `cbor:"6,keyasint,omitempty"`
 	ResourceID string          `cbor:"7,keyasint,omitempty"` // the short hash that a successful create made
-	// VirtualNode is whose operation it is.
-	VirtualNode identity.ShortHash `cbor:"8,keyasint,omitempty"`
+	// Of is whose operation it is.
+	Of identity.ShortHash `cbor:"8,keyasint,omitempty"`
 }
 
 // Kind is what an operation does.
@@ -51,18 +51,18 @@ const (
 
 // NewCreate is the operation that makes a virtual node. Its id is the short hash to be (spec/networks.md 3.2).
 func NewCreate(of identity.ShortHash, now int64) Operation {
-	return Operation{RequestID: of.String(), Kind: Create, Status: Accepted, UpdatedAt: now, VirtualNode: of}
+	return Operation{RequestID: of.String(), Kind: Create, Status: Accepted, UpdatedAt: now, Of: of}
 }
 
 // NewUpgrade is the operation that gives a virtual node another package. Its id is the short hash and the short
 // checksums of both packages (spec/networks.md 3.4).
-func NewUpgrade(r Record, to CPI, now int64) (Operation, error) {
+func NewUpgrade(r VirtualNode, to CPI, now int64) (Operation, error) {
 	const short = 12
 	if len(r.CPI.FileChecksum) < short || len(to.FileChecksum) < short {
 		return Operation{}, fault.New(fault.Invalid, "a package checksum is shorter than %d digits", short)
 	}
 	id := r.ShortHash().String() + r.CPI.FileChecksum[:short] + to.FileChecksum[:short]
-	return Operation{RequestID: id, Kind: Upgrade, Status: Accepted, UpdatedAt: now, VirtualNode: r.ShortHash()}, nil
+	return Operation{RequestID: id, Kind: Upgrade, Status: Accepted, UpdatedAt: now, Of: r.ShortHash()}, nil
 }
 
 // Advance moves the operation on. One that has ended stays as it is: a step that is run again must not open it.

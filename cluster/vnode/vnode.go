@@ -15,9 +15,9 @@ import (
 	"github.com/hawser-project/hawser/corda/identity"
 )
 
-// Record is one virtual node: Corda's VirtualNodeInfo without its databases, which a virtual node of Hawser lacks. Its
-// key is the short hash.
-type Record struct {
+// VirtualNode is the record of one: Corda's VirtualNodeInfo without its databases, which a virtual node of Hawser lacks.
+// Its key is the short hash.
+type VirtualNode struct {
 	Identity identity.HoldingIdentity `cbor:"1,keyasint"`
 	CPI      CPI                      `cbor:"2,keyasint"`
 	// The four statuses. Empty is INACTIVE, so a record that lacks one runs nothing.
@@ -81,40 +81,40 @@ const NewGroup = "CREATE_ID"
 // New makes the record of a virtual node, active. For an MGM's package the group id of identity is the new network's;
 // for any other it must be the package's. Drawing a random one is the caller's business: once per network, so that a
 // repeated request makes no second one.
-func New(id identity.HoldingIdentity, cpi CPI, now int64) (Record, error) {
+func New(id identity.HoldingIdentity, cpi CPI, now int64) (VirtualNode, error) {
 	if id.Name.IsZero() || id.GroupID == "" || id.GroupID == NewGroup {
-		return Record{}, fault.New(fault.Invalid, "a virtual node needs a member name and the id of its network, not %q and %q", id.Name, id.GroupID)
+		return VirtualNode{}, fault.New(fault.Invalid, "a virtual node needs a member name and the id of its network, not %q and %q", id.Name, id.GroupID)
 	}
 	if cpi.GroupID != NewGroup && cpi.GroupID != id.GroupID {
-		return Record{}, fault.New(fault.Invalid, "the package %s %s is for group %s, not for group %s", cpi.Name, cpi.Version, cpi.GroupID, id.GroupID)
+		return VirtualNode{}, fault.New(fault.Invalid, "the package %s %s is for group %s, not for group %s", cpi.Name, cpi.Version, cpi.GroupID, id.GroupID)
 	}
-	r := Record{Identity: id, CPI: cpi, CreatedAt: now}
+	r := VirtualNode{Identity: id, CPI: cpi, CreatedAt: now}
 	r.setAll(Active)
 	return r, nil
 }
 
-func (r *Record) setAll(s Status) { r.FlowP2P, r.FlowStart, r.Flow, r.Vault = s, s, s, s }
+func (r *VirtualNode) setAll(s Status) { r.FlowP2P, r.FlowStart, r.Flow, r.Vault = s, s, s, s }
 
 // ShortHash is the record's key.
-func (r Record) ShortHash() identity.ShortHash { return r.Identity.ShortHash() }
+func (r VirtualNode) ShortHash() identity.ShortHash { return r.Identity.ShortHash() }
 
 // Statuses are the four with empty ones filled in, in the order FlowP2P, FlowStart, Flow, Vault.
-func (r Record) Statuses() [4]Status {
+func (r VirtualNode) Statuses() [4]Status {
 	return [4]Status{r.FlowP2P.orInactive(), r.FlowStart.orInactive(), r.Flow.orInactive(), r.Vault.orInactive()}
 }
 
 // MayStartFlows says whether a new flow may be started over REST.
-func (r Record) MayStartFlows() bool { return r.FlowStart == Active && r.Flow == Active }
+func (r VirtualNode) MayStartFlows() bool { return r.FlowStart == Active && r.Flow == Active }
 
 // MayRunFlows says whether running flows go on; otherwise they are killed at their next event.
-func (r Record) MayRunFlows() bool { return r.Flow == Active }
+func (r VirtualNode) MayRunFlows() bool { return r.Flow == Active }
 
 // MayTakeSessions says whether peers may begin flow sessions. Otherwise they are told so, and messages of running ones
 // stay with their senders (DESIGN.md 4). Corda stores this status and reads it nowhere.
-func (r Record) MayTakeSessions() bool { return r.FlowP2P == Active && r.Flow == Active }
+func (r VirtualNode) MayTakeSessions() bool { return r.FlowP2P == Active && r.Flow == Active }
 
 // CanBecome says why the virtual node can't go into the state, or nil. Going where it is already is no error.
-func (r Record) CanBecome(s State) error {
+func (r VirtualNode) CanBecome(s State) error {
 	if s == StateActive && r.Operation != "" {
 		return fault.New(fault.Invalid, "virtual node %s can't become active while operation %s is in progress; see its status and try again when it has ended", r.ShortHash(), r.Operation)
 	}
@@ -122,9 +122,9 @@ func (r Record) CanBecome(s State) error {
 }
 
 // Become puts the virtual node into a state.
-func (r Record) Become(s State) (Record, error) {
+func (r VirtualNode) Become(s State) (VirtualNode, error) {
 	if err := r.CanBecome(s); err != nil {
-		return Record{}, err
+		return VirtualNode{}, err
 	}
 	next := r
 	next.setAll(Inactive)
@@ -138,7 +138,7 @@ func (r Record) Become(s State) (Record, error) {
 }
 
 // CanUpgrade says why the virtual node can't be given another package, or nil (spec/networks.md 3.4).
-func (r Record) CanUpgrade(to CPI, force bool) error {
+func (r VirtualNode) CanUpgrade(to CPI, force bool) error {
 	for _, s := range r.Statuses() {
 		if s != Inactive {
 			return fault.New(fault.Invalid, "virtual node %s must be in state MAINTENANCE before its package is upgraded", r.ShortHash())

@@ -13,7 +13,7 @@ import (
 
 const group = "8a3f2b1c-0d4e-4f5a-9b6c-7d8e9f0a1b2c"
 
-func alice(t *testing.T, cpi CPI) (Record, error) {
+func alice(t *testing.T, cpi CPI) (VirtualNode, error) {
 	t.Helper()
 	name, err := x500.Parse("O=Alice, L=London, C=GB")
 	if err != nil {
@@ -33,7 +33,7 @@ func TestANewVirtualNodeIsActive(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	b, err := cbor.Marshal(r)
-	var back Record
+	var back VirtualNode
 	if err != nil || cbor.Unmarshal(b, &back) != nil || !reflect.DeepEqual(back, r) {
 		t.Errorf("record round trip: %+v, %v", back, err)
 	}
@@ -49,7 +49,7 @@ func TestANewVirtualNodeIsActive(t *testing.T) {
 	if _, err := New(identity.HoldingIdentity{}, other, 0); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("no identity: %v", err)
 	}
-	if (Record{}).MayStartFlows() || (Record{}).Statuses() != [4]Status{Inactive, Inactive, Inactive, Inactive} {
+	if (VirtualNode{}).MayStartFlows() || (VirtualNode{}).Statuses() != [4]Status{Inactive, Inactive, Inactive, Inactive} {
 		t.Error("a record without statuses runs")
 	}
 }
@@ -88,7 +88,7 @@ func TestUpgrade(t *testing.T) {
 	busy.Operation = "x"
 	edit := func(f func(*CPI)) CPI { c := cpi("2"); f(&c); return c }
 	for name, c := range map[string]struct {
-		r     Record
+		r     VirtualNode
 		to    CPI
 		force bool
 		ok    bool
