@@ -129,3 +129,15 @@ func SlotOfMessage(receiver, sender identity.HoldingIdentity, key string) (Slot,
 	}
 	return session.Slot(), nil
 }
+
+// SlotOfFailure says which slot of the sender the failure of a message belongs to, the message's key being given.
+func SlotOfFailure(sender, receiver identity.HoldingIdentity, key string) (Slot, error) {
+	session, fromInitiator, err := ParseMessageKey(key)
+	if err != nil {
+		return Slot{}, err
+	}
+	if fromInitiator {
+		return session.Slot(), nil
+	}
+	return PeerSlot(sender, receiver, session.String()), nil
+}

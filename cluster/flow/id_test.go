@@ -63,6 +63,11 @@ func TestBothSidesOfASessionComputeTheSameSlots(t *testing.T) {
 	if err != nil || atAlice != start {
 		t.Errorf("the initiator's slot is %x, %v; want %x", atAlice, err, start)
 	}
+	for key, want := range map[string]flow.Slot{flow.MessageKey(session, true): start, flow.MessageKey(session, false): flow.PeerSlot(alice, bob, session.String())} {
+		if got, err := flow.SlotOfFailure(alice, bob, key); err != nil || got != want {
+			t.Errorf("the failure of %s goes to slot %x, %v; want %x", key, got, err, want)
+		}
+	}
 	if other, _ := flow.SlotOfMessage(alice, bob, flow.MessageKey(session, true)); other == start {
 		t.Error("a peer that claims to be the initiator reaches our flow")
 	}

@@ -49,6 +49,13 @@ func CheckRequestID(id string) error {
 // MaxArguments is the size of the largest requestBody and the largest result, in octets.
 const MaxArguments = 512 << 10
 
+// ReasonDetail is the name of a detail by which programs tell refused starts apart, and ReasonInactive its value where the
+// virtual node takes no starts now.
+const (
+	ReasonDetail   = "reason"
+	ReasonInactive = "FLOW_START_INACTIVE"
+)
+
 // Start is the command that begins a flow for a client. Its key is the flow's slot.
 type Start struct {
 	Holder          string `cbor:"1,keyasint"` // short hash of the virtual node
@@ -89,10 +96,12 @@ const (
 	Data  EventKind = 1
 	Close EventKind = 2
 	Error EventKind = 3
+	// Hello is an initiator's first event where it receives before it sends.
+	Hello EventKind = 4
 )
 
 // SessionEvent is the payload of a session's message between two Hawser clusters. Data and Close are numbered from 1 in
-// each direction; until the initiator has heard from the responder, each of its messages carries Init, so that the order
+// each direction, Error and Hello are not; until the initiator has heard from the responder, each of its messages carries Init, so that the order
 // of arrival does not matter.
 type SessionEvent struct {
 	Kind     EventKind `cbor:"1,keyasint"`
@@ -101,6 +110,8 @@ type SessionEvent struct {
 	Payload  []byte    `cbor:"4,keyasint,omitempty"` // Data
 	Code     string    `cbor:"5,keyasint,omitempty"` // Error
 	Message  string    `cbor:"6,keyasint,omitempty"` // Error
+	// Final, of Data: the sender closes the session with it, which saves the message of a Close.
+	Final bool `cbor:"7,keyasint,omitempty"`
 }
 
 // Init tells a responder what the session is about.
