@@ -125,7 +125,7 @@ func keepReply(tx *Tx, row RowKey, reply storedReply) {
 		return
 	}
 	tx.put(row, octets, nil)
-	hour := binary.BigEndian.AppendUint64(nil, uint64(tx.now.Add(replyTime).Unix()/3600)) //nolint:gosec // after 1970
+	hour := binary.BigEndian.AppendUint64(nil, uint64(tx.now.Add(replyTime).Unix()/3600))
 	tx.put(RowKey{expiryKind(tx.client.role), string(hour), fmt.Sprintf("%08x%s%s", len(row.Key), row.Key, row.Row)}, []byte{1}, nil)
 }
 
@@ -229,7 +229,7 @@ func (c *Consumer) expireReplies(ctx context.Context) error {
 func (c *Consumer) expireBefore(ctx context.Context, now time.Time) error {
 	step := &Step{}
 	err := c.client.bus.driver.Scan(ctx, Range{Kind: expiryKind(c.client.role), AllKeys: true}, func(row Row) bool {
-		if len(row.Key) != 8 || int64(binary.BigEndian.Uint64([]byte(row.Key)))*3600 > now.Unix() { //nolint:gosec // written by keepReply
+		if len(row.Key) != 8 || int64(binary.BigEndian.Uint64([]byte(row.Key)))*3600 > now.Unix() {
 			return false
 		}
 		step.Writes = append(step.Writes, Write{RowKey: row.RowKey})

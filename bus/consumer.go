@@ -331,6 +331,6 @@ func (c *Consumer) pause(backoff time.Duration) time.Duration {
 	return min(2*backoff, maxBackoff)
 }
 
-func (c *Consumer) log(in *input, msg string, err error) {
-	c.client.bus.log.WarnContext(c.ctx, msg, "role", c.client.role, "input", in.ID, "attempt", in.Attempt, "error", err)
+func (c *Consumer) log(in *input, what string, err error) {
+	c.client.bus.log.WarnContext(c.ctx, "input not handled", "what", what, "role", c.client.role, "input", in.ID, "attempt", in.Attempt, "error", err)
 }

@@ -151,14 +151,14 @@ func (c *Consumer) timerHandler(key, name, due string) func(context.Context, *Tx
 }
 
 func encodeDue(at time.Time) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(max(at.UnixMilli(), 0))) //nolint:gosec // not negative
+	return binary.BigEndian.AppendUint64(nil, uint64(max(at.UnixMilli(), 0)))
 }
 
 func decodeDue(b []byte) time.Time {
 	if len(b) != 8 {
 		return time.Time{}
 	}
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(b))) //nolint:gosec // written by encodeDue
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
 }
 
 func timerRow(key, name string) string { return fmt.Sprintf("%x/%s", key, name) }

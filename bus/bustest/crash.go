@@ -158,7 +158,7 @@ func BenchmarkSteps(ctx context.Context, b *testing.B, driver bus.Driver) {
 	done.Wait()
 	for {
 		end, grown := driver.End(out.Name, 0)
-		if end-end0 >= uint64(b.N) { //nolint:gosec // not negative
+		if end-end0 >= uint64(b.N) {
 			break
 		}
 		<-grown

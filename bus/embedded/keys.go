@@ -142,7 +142,7 @@ func splitRow(b []byte) (version uint64, value []byte, err error) {
 // encodeRecord writes a record: time in microseconds, whether it removes its key, length of the key, key, value.
 func encodeRecord(now time.Time, a bus.Append) []byte {
 	b := make([]byte, 0, 8+1+binary.MaxVarintLen64+len(a.Key)+len(a.Value))
-	b = binary.BigEndian.AppendUint64(b, uint64(now.UnixMicro())) //nolint:gosec // after 1970
+	b = binary.BigEndian.AppendUint64(b, uint64(now.UnixMicro()))
 	if a.Value == nil {
 		b = append(b, 1)
 	} else {
@@ -156,7 +156,7 @@ func decodeRecord(b []byte) (r bus.Record, err error) {
 	if len(b) < 10 {
 		return r, fmt.Errorf("%d octets: %w", len(b), errCorrupt)
 	}
-	r.Time = time.UnixMicro(int64(binary.BigEndian.Uint64(b))) //nolint:gosec // written by encodeRecord
+	r.Time = time.UnixMicro(int64(binary.BigEndian.Uint64(b)))
 	removed := b[8] == 1
 	length, n := binary.Uvarint(b[9:])
 	if n <= 0 || length > uint64(len(b)-9-n) {

@@ -30,7 +30,7 @@ func SignerSummaryHash(certificates []*x509.Certificate) (string, error) {
 	slices.SortFunc(sums, compareSigned)
 	all := sha256.New()
 	for _, sum := range sums {
-		fmt.Fprintf(all, "SHA-256:%s", upperHex(sum))
+		_, _ = fmt.Fprintf(all, "SHA-256:%s", upperHex(sum))
 	}
 	return "SHA-256:" + upperHex(all.Sum(nil)), nil
 }
@@ -38,8 +38,8 @@ func SignerSummaryHash(certificates []*x509.Certificate) (string, error) {
 // compareSigned orders octets as Java does, whose bytes have a sign (spec/networks.md 15 no. 15).
 func compareSigned(a, b []byte) int {
 	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return int(int8(a[i])) - int(int8(b[i]))
+		if a[i] != b[i] { //nolint:gosec // i is below both lengths
+			return int(int8(a[i])) - int(int8(b[i])) //nolint:gosec // the same
 		}
 	}
 	return len(a) - len(b)

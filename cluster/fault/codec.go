@@ -42,7 +42,7 @@ func (Codec) DecodeError(octets []byte) error {
 func kindNamed(name string) Kind {
 	for k := range kinds {
 		if kinds[k].name == name {
-			return Kind(k) //nolint:gosec // an index of a small table
+			return Kind(k)
 		}
 	}
 	return Internal

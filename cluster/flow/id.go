@@ -34,7 +34,7 @@ func slotOf(parts ...string) Slot {
 	h := sha256.New()
 	for _, p := range parts {
 		var length [4]byte
-		binary.BigEndian.PutUint32(length[:], uint32(len(p))) //nolint:gosec // names and ids are short
+		binary.BigEndian.PutUint32(length[:], uint32(len(p)))
 		h.Write(length[:])
 		h.Write([]byte(p))
 	}

@@ -110,7 +110,7 @@ const rsaBits = 3072
 
 // Generate makes a private key of the scheme. For the crypto worker alone.
 func Generate(s Scheme) (crypto.Signer, error) {
-	switch s {
+	switch s { //nolint:exhaustive // the others are refused below, each by its name
 	case ECDSAP256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case RSA:

@@ -57,11 +57,9 @@ type Trust struct {
 
 // Post is link messages for one endpoint. They arrive in any order.
 type Post struct {
-	URL string `cbor:"1,keyasint"` // https, with host and port
-	// Member is set where the server is known by its member's name and not by its host: groups of tlsPki Corda4.
-	Member string   `cbor:"2,keyasint,omitempty"`
-	Trust  Trust    `cbor:"3,keyasint"`
-	Bodies [][]byte `cbor:"4,keyasint"` // each a GatewayMessage
+	URL    string   `cbor:"1,keyasint"` // https, with host and port
+	Trust  Trust    `cbor:"2,keyasint"`
+	Bodies [][]byte `cbor:"3,keyasint"` // each a GatewayMessage
 }
 
 // PostResult is how a Post went.
@@ -104,15 +102,22 @@ type StoredSession struct {
 	// Answer is the gateway message that ended the handshake, for an initiator that did not get it.
 	Answer  []byte `cbor:"4,keyasint"`
 	Expires int64  `cbor:"5,keyasint"` // Unix milliseconds
+	// PeerKey is the hash of the peer's session key. When the peer has it no longer, the session is over.
+	PeerKey []byte `cbor:"6,keyasint"`
 }
 
 // Settlement lists parked messages that are done with.
 type Settlement struct {
-	Rows     []string          `cbor:"1,keyasint"`
-	Failures []message.Failure `cbor:"2,keyasint,omitempty"` // for the flow topic
-	Source   message.Party     `cbor:"3,keyasint"`
-	// EmptyPage names a page of parked rows that has none left; 0: none.
-	EmptyPage uint64 `cbor:"4,keyasint,omitempty"`
+	Ends []ParkedEnd `cbor:"1,keyasint"`
+	// Closed is the first page to which rows may still be added.
+	Closed uint64 `cbor:"2,keyasint"`
+}
+
+// ParkedEnd says how a parked message ended: acknowledged, failed, or to be delivered here.
+type ParkedEnd struct {
+	Number  uint64           `cbor:"1,keyasint"`
+	Failure *message.Failure `cbor:"2,keyasint,omitempty"`
+	Here    bool             `cbor:"3,keyasint,omitempty"`
 }
 
 func linkDefinitions() []bus.Definition {

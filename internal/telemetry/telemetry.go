@@ -86,7 +86,9 @@ func (o *Ops) Run(ctx context.Context, ready func()) error {
 
 func (o *Ops) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { o.write(w, http.StatusOK, map[string]string{"status": "live"}) })
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) {
+		o.write(w, http.StatusOK, map[string]string{"status": "live"})
+	})
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		states := o.States()
 		o.write(w, statusIf(len(states) > 0 && all(states, isReady)), states)

@@ -62,7 +62,7 @@ func newMapping(limit uint64, img *image) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d octets: %w", limit, err)
 	}
-	m := &mapping{base: base, octets: unsafe.Slice((*byte)(base), limit)}
+	m := &mapping{base: base, octets: unsafe.Slice((*byte)(base), limit)} //nolint:gosec // the mapping has this length
 	if img == nil {
 		return m, nil
 	}

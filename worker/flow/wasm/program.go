@@ -62,7 +62,7 @@ func (p *Program) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer i.Close()
+	defer func() { _ = i.Close() }()
 	for _, s := range p.prepared.Data {
 		if !i.memory().Write(s.Offset, s.Bytes) {
 			return fmt.Errorf("data at %d does not fit", s.Offset)
