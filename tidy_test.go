@@ -101,3 +101,31 @@ func TestLinksOfDocumentsLead(t *testing.T) {
 		}
 	}
 }
+
+// TestDependenciesAreDecided checks that every direct dependency has its line in the decisions, and none more.
+func TestDependenciesAreDecided(t *testing.T) {
+	t.Parallel()
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decided, err := os.ReadFile("docs/decisions/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := make(map[string]bool)
+	for line := range strings.Lines(string(mod)) {
+		name, _, ok := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "require ")), " ")
+		if ok && strings.Contains(name, ".") && !strings.Contains(line, "// indirect") {
+			direct[name] = true
+			if !bytes.Contains(decided, []byte("| `"+name+"` |")) {
+				t.Errorf("%s has no line in docs/decisions/dependencies.md", name)
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllSubmatch(decided, -1) {
+		if !direct[string(m[1])] {
+			t.Errorf("docs/decisions/dependencies.md has a line for %s, which is no direct dependency", m[1])
+		}
+	}
+}

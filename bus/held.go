@@ -249,11 +249,11 @@ func (c *Consumer) released(row Row) {
 		delete(c.blocked, row.Key)
 	case b.pending == 0:
 		b.releasing = false
-		go func() {
+		c.work.Go(func() {
 			if err := c.Release(c.ctx, row.Key); err != nil {
 				c.client.bus.log.WarnContext(c.ctx, "release of a held key", "role", c.client.role, "error", err)
 			}
-		}()
+		})
 	}
 }
 
@@ -267,7 +267,7 @@ func (c *Consumer) retryHeld(ctx context.Context) error {
 		for _, topic := range c.heldTopics() {
 			if !followed[topic] {
 				followed[topic] = true
-				go c.follow(ctx, topic, changes)
+				c.work.Go(func() { c.follow(ctx, topic, changes) })
 			}
 		}
 		wanted := func(Until) bool { return true }

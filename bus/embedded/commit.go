@@ -101,6 +101,7 @@ func (s *Store) apply(steps []*bus.Step) {
 		out.steps = append(out.steps, finished{step, commit, err})
 	}
 	g.close()
+	s.serial.Store(g.serial) // before it is visible: who has seen the batch waits for it in Barrier
 	if err := s.db.ApplyNoSyncWait(g.batch, pebble.Sync); err != nil {
 		s.fatal(err)
 		return
@@ -110,7 +111,6 @@ func (s *Store) apply(steps []*bus.Step) {
 		s.positions[key] = p
 	}
 	s.mu.Unlock()
-	s.serial.Store(g.serial)
 	s.applied <- out
 }
 

@@ -65,7 +65,7 @@ func (f *Flow) take(c *frame.Commands) (*frame.Resume, bool) {
 }
 
 func (f *Flow) do(cmd frame.Command) {
-	switch cmd.Op {
+	switch cmd.Op { //nolint:exhaustive // the last command is handled by the caller
 	case frame.OpenSession:
 		f.answer(cmd.ID, nil, f.open(cmd.Body))
 	case frame.SendData:

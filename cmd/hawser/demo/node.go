@@ -36,7 +36,7 @@ const readyTime = 60 * time.Second
 func (n *node) start(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	//nolint:noctx // the process outlives the call; stop and kill end it
+	//nolint:noctx,gosec // our own binary; it outlives the call, stop and kill end it
 	cmd := exec.Command(n.binary, "up", "--data", n.dir, "--rest", n.rest, "--gateway", n.gateway, "--ops", n.ops, "--log-level", "warn")
 	cmd.Env = append(os.Environ(), "HAWSER_ADMIN_PASSWORD="+n.password.RevealString())
 	cmd.Stderr = n.log

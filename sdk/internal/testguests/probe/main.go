@@ -23,7 +23,7 @@ func init() {
 	flow.Startable("panic", func(*flow.Ctx, int) (int, error) { panic("oh dear") })
 	flow.Startable("stray panic", strayPanic)
 	flow.Startable("deadlock", func(*flow.Ctx, int) (int, error) { return <-make(chan int), nil })
-	flow.Startable("sleep", func(*flow.Ctx, int) (int, error) { time.Sleep(time.Hour); return 0, nil })
+	flow.Startable("sleep", func(*flow.Ctx, int) (int, error) { time.Sleep(time.Hour); return 0, nil }) //nolint:forbidigo // a guest that misbehaves
 	flow.Startable("exit", func(_ *flow.Ctx, code int) (int, error) { os.Exit(code); return 0, nil })
 	flow.Startable("fail", func(*flow.Ctx, int) (int, error) {
 		return 0, fmt.Errorf("wrapped: %w", &flow.Error{Code: "probe.Code", Message: "no luck"})

@@ -1,0 +1,244 @@
+// Package e2e tests whole clusters from the outside: as processes, through their REST APIs, with kill -9.
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hawser-project/hawser/cmd/hawser/client"
+	"github.com/hawser-project/hawser/cmd/hawser/demo"
+)
+
+// build makes the hawser binary once for all tests.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hawser-e2e-")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "hawser")
+	cmd := exec.Command("go", "build", "-o", binary, "./cmd/hawser")
+	cmd.Dir = "../.."
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build hawser: %w\n%s", err, output)
+	}
+	return binary, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binary, err := build(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(binary))
+	}
+	os.Exit(code)
+}
+
+// network starts two clusters that know each other.
+func network(t testing.TB) *demo.Network {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	n, err := demo.Open(dir, binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(what string, do func() error) error {
+		start := time.Now()
+		err := do()
+		t.Logf("%-60s %v", what, time.Since(start).Round(time.Millisecond))
+		return err
+	}
+	t.Cleanup(func() {
+		if err := n.Stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if t.Failed() {
+			for _, org := range []string{"alice", "bob"} {
+				log, _ := os.ReadFile(filepath.Join(dir, org+".log"))
+				t.Logf("log of %s:\n%s", org, tail(string(log), 60))
+			}
+		}
+	})
+	if err := n.Start(t.Context(), step); err != nil {
+		t.Fatal(err)
+	}
+	module, err := demo.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.SetUp(t.Context(), module, step); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(s, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// Prices that Bob's default limit of 10,000.00 lets pass or not.
+const (
+	acceptedPrice = 10_000
+	declinedPrice = 90_000_000
+)
+
+// trade is one offer with the answer that it must get.
+type trade struct {
+	id    string
+	price int64
+	want  string
+}
+
+// TestTradesSurviveKills runs 200 trades at once while each cluster is killed several times, and looks at the outcome from
+// the outside: every flow completed with the right answer, and each side's book has each trade once.
+func TestTradesSurviveKills(t *testing.T) {
+	n := network(t)
+	const count, kills = 200, 4
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	trades := make([]trade, count)
+	for i := range trades {
+		trades[i] = trade{fmt.Sprintf("trade-%d-%s", i, rand.Text()[:8]), acceptedPrice, "ACCEPTED"}
+		if i%3 == 0 {
+			trades[i].price, trades[i].want = declinedPrice, "DECLINED"
+		}
+	}
+	var ended atomic.Int32
+	results := make([]demo.Trade, count)
+	var running sync.WaitGroup
+	for i, tr := range trades {
+		running.Go(func() {
+			results[i] = run(ctx, t, n.Alice, tr)
+			ended.Add(1)
+		})
+	}
+	for k := range 2 * kills {
+		org := n.Orgs()[k%2]
+		waitUntil(ctx, func() bool { return int(ended.Load()) >= k*count/(2*kills+2) })
+		if err := org.Kill(); err != nil {
+			t.Fatalf("kill %s: %v", org.Short, err)
+		}
+		if err := org.Start(ctx); err != nil {
+			t.Fatalf("restart %s: %v", org.Short, err)
+		}
+		t.Logf("killed and restarted %s with %d of %d trades done", org.Short, ended.Load(), count)
+	}
+	running.Wait()
+
+	for i, tr := range trades {
+		if results[i].Status != tr.want {
+			t.Errorf("%s: got %q, want %s", tr.id, results[i].Status, tr.want)
+		}
+	}
+	for _, org := range n.Orgs() {
+		checkBook(ctx, t, org, results)
+	}
+}
+
+// run carries one trade through to its end, whatever happens to the clusters meanwhile. The same id is the same flow.
+func run(ctx context.Context, t *testing.T, org *demo.Org, tr trade) (result demo.Trade) {
+	for ctx.Err() == nil {
+		err := org.StartFlow(ctx, tr.id, demo.OfferTrade, demo.Offer("ACME", 1, tr.price))
+		if err == nil {
+			break
+		}
+		if status := client.StatusOf(err); status != 0 && status < 500 {
+			t.Errorf("start %s: %v", tr.id, err)
+			return result
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+	var last error
+	for ctx.Err() == nil {
+		f, err := org.Flow(ctx, tr.id)
+		switch {
+		case err != nil:
+			if client.StatusOf(err) == 404 {
+				t.Errorf("%s was accepted and is gone: %v", tr.id, err)
+				return result
+			}
+			last = err
+		case f.FlowStatus == "COMPLETED":
+			if err := json.Unmarshal([]byte(f.FlowResult), &result); err != nil {
+				t.Errorf("%s: result %q: %v", tr.id, f.FlowResult, err)
+			}
+			return result
+		case f.Ended():
+			t.Errorf("%s is %s: %+v", tr.id, f.FlowStatus, f.FlowError)
+			return result
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+	t.Errorf("%s did not end in time; last error: %v", tr.id, last)
+	return result
+}
+
+func checkBook(ctx context.Context, t *testing.T, org *demo.Org, results []demo.Trade) {
+	t.Helper()
+	var book []demo.Trade
+	if err := org.Run(ctx, "book-"+rand.Text(), demo.ListTrades, struct{}{}, &book); err != nil {
+		t.Fatalf("book of %s: %v", org.Short, err)
+	}
+	count := make(map[string]int)
+	status := make(map[string]string)
+	for _, b := range book {
+		count[b.TradeID]++
+		status[b.TradeID] = b.Status
+	}
+	for _, r := range results {
+		if count[r.TradeID] != 1 || status[r.TradeID] != r.Status {
+			t.Errorf("the book of %s has trade %s %d times, as %q; want once, as %q", org.Short, r.TradeID, count[r.TradeID], status[r.TradeID], r.Status)
+		}
+	}
+	if len(book) != len(results) {
+		t.Errorf("the book of %s has %d records, want %d", org.Short, len(book), len(results))
+	}
+}
+
+func waitUntil(ctx context.Context, condition func() bool) {
+	for !condition() && ctx.Err() == nil {
+		pause(ctx, 10*time.Millisecond)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// TestStopIsInOrder checks that SIGTERM ends a cluster within 10 s and loses nothing.
+func TestStopIsInOrder(t *testing.T) {
+	n := network(t)
+	id := "before-stop"
+	if err := n.Alice.StartFlow(t.Context(), id, demo.OfferTrade, demo.Offer("ACME", 1, acceptedPrice)); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := n.Alice.Stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if err := n.Alice.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t.Context(), t, n.Alice, trade{id: id, price: acceptedPrice}); got.Status != "ACCEPTED" {
+		t.Errorf("got %q after the restart, want ACCEPTED", got.Status)
+	}
+}
