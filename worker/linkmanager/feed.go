@@ -1,0 +1,100 @@
+package linkmanager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/cluster/topic"
+)
+
+const (
+	feedEvery  = 10 * time.Second
+	feedRetry  = 500 * time.Millisecond
+	feedSettle = 20 * time.Millisecond // changes come in groups
+)
+
+// feedGateway keeps the gateway's certificates what the tables say, also when the gateway was restarted.
+func (w *Worker) feedGateway(ctx context.Context) {
+	reported := ""
+	for {
+		pause := feedEvery
+		config, err := w.gatewayConfig()
+		if err == nil {
+			var status topic.GatewayStatus
+			status, err = topic.GatewayConfigure.Do(ctx, w.Bus, config)
+			if err == nil && len(status.Faults) > 0 && reported != config.Version {
+				reported = config.Version
+				w.Log.WarnContext(ctx, "the gateway can't use some certificates", "faults", status.Faults)
+			}
+		}
+		if err != nil {
+			pause = feedRetry
+			if ctx.Err() == nil {
+				w.Log.WarnContext(ctx, "the gateway has not got its certificates", "error", err)
+			}
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-w.changed:
+			timer.Reset(feedSettle)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// gatewayConfig makes what the gateway is told.
+func (w *Worker) gatewayConfig() (c topic.GatewayConfig, err error) {
+	hosted := w.directory.hosted.All()
+	for _, short := range slices.Sorted(maps.Keys(hosted)) {
+		h := hosted[short]
+		identity := topic.TLSIdentity{Tenant: h.TLSTenant, KeyID: h.TLSKeyID}
+		for _, text := range h.TLSCertificates {
+			for rest := []byte(text); ; {
+				var block *pem.Block
+				if block, rest = pem.Decode(rest); block == nil {
+					break
+				}
+				identity.Chain = append(identity.Chain, block.Bytes)
+			}
+		}
+		if len(identity.Chain) > 0 {
+			c.Certificates = append(c.Certificates, identity)
+		}
+	}
+	trust := make(map[string]bool)
+	w.mu.Lock()
+	for _, r := range w.runners {
+		if v := r.current.Load(); v != nil && v.standing == open {
+			trust[v.trust.ID] = true
+		}
+	}
+	w.mu.Unlock()
+	c.Trust = slices.Sorted(maps.Keys(trust))
+	octets, err := bus.Encode(c)
+	sum := sha256.Sum256(octets)
+	c.Version = hex.EncodeToString(sum[:16])
+	return c, err
+}
+
+// notifyFeed says that something the gateway is told may have changed.
+func (w *Worker) notifyFeed() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}

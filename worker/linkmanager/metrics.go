@@ -1,0 +1,44 @@
+package linkmanager
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	dropped   *prometheus.CounterVec
+	delivered *prometheus.CounterVec
+	received  *prometheus.CounterVec
+	attempts  prometheus.Counter
+	sessions  *prometheus.CounterVec
+	lanes     *prometheus.GaugeVec
+	delay     prometheus.Histogram
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hawser_link_dropped_total", Help: "Link messages from peers that were of no use, by reason.",
+		}, []string{"reason"}),
+		delivered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hawser_link_outbound_total", Help: "Messages from here that have ended, by how: acknowledged, here, or the code of the failure.",
+		}, []string{"end"}),
+		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hawser_link_inbound_total", Help: "Messages from peers that were acknowledged: new ones, and ones that had come before.",
+		}, []string{"kind"}),
+		attempts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hawser_link_attempts_total", Help: "Messages sealed and posted, repetitions included.",
+		}),
+		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hawser_link_sessions_total", Help: "Link sessions made, by side: initiator or responder.",
+		}, []string{"side"}),
+		lanes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hawser_link_waiting", Help: "Messages that wait for a peer, by where they are: memory or parked.",
+		}, []string{"place"}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "hawser_link_acknowledge_seconds", Help: "Time from taking up a message to its acknowledgement.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 14),
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.dropped, m.delivered, m.received, m.attempts, m.sessions, m.lanes, m.delay)
+	}
+	return m
+}
