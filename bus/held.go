@@ -10,8 +10,8 @@ import (
 
 const (
 	timerSource = "_timer"
-	// heldRetry is how often held inputs are handed in again without the table entry that they wait for having changed:
-	// it catches a change that came between the handler's look and the hold.
+	// heldSoon and heldRetry are the shortest and the longest time between two tries of held inputs.
+	heldSoon  = 20 * time.Millisecond
 	heldRetry = 10 * time.Second
 )
 
@@ -142,9 +142,11 @@ func (c *Consumer) setAside(in *input, reason string, hold *holdError) bool {
 	}
 	c.blocked[in.Key] = b
 	c.mu.Unlock()
-	select {
-	case c.holds <- struct{}{}:
-	default:
+	if in.aside.row == "" { // a hold that is repeated goes on with its longer and longer waits
+		select {
+		case c.holds <- struct{}{}:
+		default:
+		}
 	}
 	c.client.bus.metrics.held.WithLabelValues(string(c.client.role)).Inc()
 	in.done(Commit{}, nil)
@@ -257,12 +259,13 @@ func (c *Consumer) released(row Row) {
 	}
 }
 
-// retryHeld releases held keys when an entry that they wait for changes, and now and then without.
+// retryHeld releases held keys when an entry that they wait for changes. A change may reach this loop before it reaches
+// the table that the handler looks at, or have come before the hold: so keys are tried again soon after each change and
+// each hold, then more and more rarely.
 func (c *Consumer) retryHeld(ctx context.Context) error {
 	changes := make(chan Until, 64)
 	followed := make(map[string]bool)
-	ticker := time.NewTicker(heldRetry)
-	defer ticker.Stop()
+	wait := heldRetry
 	for {
 		for _, topic := range c.heldTopics() {
 			if !followed[topic] {
@@ -271,15 +274,22 @@ func (c *Consumer) retryHeld(ctx context.Context) error {
 			}
 		}
 		wanted := func(Until) bool { return true }
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
 		case <-c.holds:
-			continue // a topic may have to be followed
+			timer.Stop()
+			wait = heldSoon
+			continue
 		case u := <-changes:
+			wait = heldSoon
 			wanted = func(held Until) bool { return held == u }
-		case <-ticker.C:
+		case <-timer.C:
+			wait = min(2*wait, heldRetry)
 		}
+		timer.Stop()
 		for _, key := range c.heldKeys(wanted) {
 			if err := c.Release(ctx, key); err != nil {
 				c.client.bus.log.WarnContext(ctx, "release of a held key", "role", c.client.role, "error", err)
