@@ -20,7 +20,9 @@ import (
 var errServerName = errors.New("no certificate for this server name")
 
 // certificates is what the server shows. It is replaced as a whole.
-type certificates struct{ current atomic.Pointer[certificateSet] }
+type certificates struct {
+	current atomic.Pointer[certificateSet]
+}
 
 type certificateSet struct {
 	version string
