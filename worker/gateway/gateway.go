@@ -93,6 +93,7 @@ type Worker struct {
 	certs   certificates
 	sources *sources
 	clients *clients
+	opened  opened
 
 	mu   sync.Mutex
 	addr net.Addr
@@ -141,6 +142,7 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	}
 	stopping, stop := context.WithTimeout(inner, stopTime)
 	defer stop()
+	w.opened.close()
 	if err := server.Shutdown(stopping); err != nil {
 		_ = server.Close()
 	}

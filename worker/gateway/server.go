@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hawser-project/hawser/cluster/topic"
@@ -22,7 +23,35 @@ func (w *Worker) newServer(ctx context.Context) *http.Server {
 		Handler: http.HandlerFunc(w.serve), Protocols: protocols, BaseContext: func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: handshakeTime, ReadTimeout: bodyTime, WriteTimeout: bodyTime + deliverTime, IdleTimeout: serverIdle,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(w.Log.Handler(), slog.LevelDebug),
-		DisableGeneralOptionsHandler: true,
+		DisableGeneralOptionsHandler: true, ConnState: w.opened.note,
+	}
+}
+
+// opened has the connections on which no request has come yet. Shutdown would wait for one.
+type opened struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+func (o *opened) note(c net.Conn, state http.ConnState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if state == http.StateNew {
+		if o.conns == nil {
+			o.conns = make(map[net.Conn]struct{})
+		}
+		o.conns[c] = struct{}{}
+		return
+	}
+	delete(o.conns, c)
+}
+
+// close closes them.
+func (o *opened) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for c := range o.conns {
+		_ = c.Close()
 	}
 }
 
