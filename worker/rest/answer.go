@@ -93,8 +93,8 @@ func (o ordered) MarshalJSON() ([]byte, error) {
 
 // Failure is an error with the status, title and details that a client gets.
 type Failure struct {
-	Status  int               `json:"status"`
 	Title   string            `json:"title"`
+	Status  int               `json:"status"`
 	Details map[string]string `json:"details"`
 
 	header map[string]string
@@ -104,7 +104,7 @@ func (f *Failure) Error() string { return f.Title }
 
 // failure makes a Failure; details are names and values in turn.
 func failure(status int, title string, details ...string) *Failure {
-	f := &Failure{Status: status, Title: title, Details: map[string]string{}}
+	f := &Failure{Title: title, Status: status, Details: map[string]string{}}
 	for i := 0; i+1 < len(details); i += 2 {
 		f.Details[details[i]] = details[i+1]
 	}
@@ -118,7 +118,7 @@ func failureOf(err error) *Failure {
 		return f
 	}
 	kind := fault.KindOf(err)
-	f = &Failure{Status: kind.HTTPStatus(), Title: err.Error(), Details: map[string]string{}}
+	f = &Failure{Title: err.Error(), Status: kind.HTTPStatus(), Details: map[string]string{}}
 	maps.Copy(f.Details, fault.DetailsOf(err))
 	switch kind { //nolint:exhaustive // the rest goes out as it is
 	case fault.Internal:

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -37,10 +38,11 @@ func (w *Worker) uploadPackage(ctx context.Context, in uploadInput) (idOutput, e
 		}
 		name = part.FileName()
 		source := &watched{from: part}
-		if blob, err = w.Bus.PutBlob(ctx, source, maxUpload); err != nil {
-			if source.err != nil {
-				return idOutput{}, formError(source.err)
-			}
+		blob, err = w.Bus.PutBlob(ctx, source, maxUpload)
+		if source.err != nil {
+			return idOutput{}, formError(source.err)
+		}
+		if err != nil {
 			return idOutput{}, err
 		}
 	}
@@ -59,6 +61,7 @@ func (s *watched) Read(b []byte) (int, error) {
 	n, err := s.from.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
+		err = fmt.Errorf("read the upload: %v", err) //nolint:errorlint // whoever copies must not take ErrUnexpectedEOF for the end
 	}
 	return n, err
 }
