@@ -431,3 +431,13 @@ func (c *cluster) setActive(p *person, active bool) {
 	_, err = topic.VirtualNodes.Publish(context.Background(), c.bus.As(topic.Admin), bus.Keyed[vnode.VirtualNode]{Key: p.short(), Value: v})
 	must(c.t, err)
 }
+
+type messageOut = message.Outbound
+
+func signWith(t testing.TB, p *person, octets []byte) []byte {
+	t.Helper()
+	digest := sha256.Sum256(octets)
+	signature, err := p.session.Sign(rand.Reader, digest[:], crypto.SHA256)
+	must(t, err)
+	return signature
+}

@@ -18,6 +18,7 @@ type lane struct {
 	view   *view
 
 	queue   []*delivery // ready, in order
+	stale   bool        // some of the queue are ready no more
 	byID    map[string]*delivery
 	count   int       // in memory, not done
 	octets  int       // of their payloads
@@ -153,8 +154,12 @@ func (l *lane) shrink(limit int) {
 
 // drop takes a delivery out of the lane.
 func (l *lane) drop(d *delivery, p progress) {
-	if d.progress == posting || d.progress == sent {
+	switch d.progress {
+	case ready:
+		l.stale = true
+	case posting, sent:
 		l.unacked--
+	case done, evicted:
 	}
 	d.progress = p
 	l.count--
@@ -299,6 +304,10 @@ func (l *lane) pump(now time.Time) {
 		d.progress = ready
 		l.unacked--
 		l.queue = append(l.queue, d)
+	}
+	if l.stale {
+		l.queue = slices.DeleteFunc(l.queue, func(d *delivery) bool { return d.progress != ready })
+		l.stale = false
 	}
 	switch l.view.standing {
 	case unknown:
