@@ -115,6 +115,9 @@ func (p *platform) bound(set func(*Addresses, net.Addr)) func(net.Addr) {
 	}
 }
 
+// log is the process's log with the worker's role.
+func (p *platform) log(role string) *slog.Logger { return p.Log.With("role", role) }
+
 func (p *platform) snapshot() Addresses {
 	p.mu.Lock()
 	defer p.mu.Unlock()

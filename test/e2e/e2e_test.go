@@ -6,10 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,77 +13,10 @@ import (
 
 	"github.com/hawser-project/hawser/cmd/hawser/client"
 	"github.com/hawser-project/hawser/cmd/hawser/demo"
+	"github.com/hawser-project/hawser/test/testcluster"
 )
 
-// build makes the hawser binary once for all tests.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hawser-e2e-")
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, "hawser")
-	cmd := exec.Command("go", "build", "-o", binary, "./cmd/hawser")
-	cmd.Dir = "../.."
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build hawser: %w\n%s", err, output)
-	}
-	return binary, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if binary, err := build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(binary))
-	}
-	os.Exit(code)
-}
-
-// network starts two clusters that know each other.
-func network(t testing.TB) *demo.Network {
-	t.Helper()
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	n, err := demo.Open(dir, binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	step := func(what string, do func() error) error {
-		start := time.Now()
-		err := do()
-		t.Logf("%-60s %v", what, time.Since(start).Round(time.Millisecond))
-		return err
-	}
-	t.Cleanup(func() {
-		if err := n.Stop(); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-		if t.Failed() {
-			for _, org := range []string{"alice", "bob"} {
-				log, _ := os.ReadFile(filepath.Join(dir, org+".log"))
-				t.Logf("log of %s:\n%s", org, tail(string(log), 60))
-			}
-		}
-	})
-	if err := n.Start(t.Context(), step); err != nil {
-		t.Fatal(err)
-	}
-	module, err := demo.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.SetUp(t.Context(), module, step); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func tail(s string, lines int) string {
-	all := strings.Split(s, "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
+func TestMain(m *testing.M) { testcluster.Main(m) }
 
 // Prices that Bob's default limit of 10,000.00 lets pass or not.
 const (
@@ -105,7 +34,7 @@ type trade struct {
 // TestTradesSurviveKills runs 200 trades at once while each cluster is killed several times, and looks at the outcome from
 // the outside: every flow completed with the right answer, and each side's book has each trade once.
 func TestTradesSurviveKills(t *testing.T) {
-	n := network(t)
+	n := testcluster.Network(t)
 	const count, kills = 200, 4
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
@@ -223,7 +152,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // TestStopIsInOrder checks that SIGTERM ends a cluster within 10 s and loses nothing.
 func TestStopIsInOrder(t *testing.T) {
-	n := network(t)
+	n := testcluster.Network(t)
 	id := "before-stop"
 	if err := n.Alice.StartFlow(t.Context(), id, demo.OfferTrade, demo.Offer("ACME", 1, acceptedPrice)); err != nil {
 		t.Fatal(err)

@@ -34,6 +34,8 @@ type Config struct {
 
 	// Listen is HOST:PORT. Default 0.0.0.0:8080.
 	Listen string
+	// Bound is told the address once it is open; may be nil.
+	Bound func(net.Addr)
 	// Path is the only one that is served. Default "/".
 	Path string
 	// Connections from other clusters at a time, and of those from one address. Defaults 10,000 and 1,000.
@@ -126,6 +128,9 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	w.mu.Lock()
 	w.addr, w.ctx = listener.Addr(), inner
 	w.mu.Unlock()
+	if w.Bound != nil {
+		w.Bound(listener.Addr())
+	}
 
 	defer w.clients.close()
 	defer topic.GatewayConfigure.Answer(w.Bus, w.configure)()

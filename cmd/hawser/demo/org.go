@@ -39,7 +39,7 @@ func (o *Org) Start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	o.client, err = client.New(o.Rest, "admin", o.node.password, filepath.Join(o.node.dir, "rest", "tls.crt"))
+	o.client, err = client.New(o.Rest, "admin", o.node.password, filepath.Join(o.node.dir, "rest", "rest-tls.crt"))
 	return err
 }
 
