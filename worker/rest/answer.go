@@ -91,8 +91,8 @@ func (o ordered) MarshalJSON() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Failure is an error with the status, title and details that a client gets.
-type Failure struct {
+// problem is an error with the status, title and details that a client gets.
+type problem struct {
 	Title   string            `json:"title"`
 	Status  int               `json:"status"`
 	Details map[string]string `json:"details"`
@@ -100,11 +100,11 @@ type Failure struct {
 	header map[string]string
 }
 
-func (f *Failure) Error() string { return f.Title }
+func (f *problem) Error() string { return f.Title }
 
-// failure makes a Failure; details are names and values in turn.
-func failure(status int, title string, details ...string) *Failure {
-	f := &Failure{Title: title, Status: status, Details: map[string]string{}}
+// failure makes a problem; details are names and values in turn.
+func failure(status int, title string, details ...string) *problem {
+	f := &problem{Title: title, Status: status, Details: map[string]string{}}
 	for i := 0; i+1 < len(details); i += 2 {
 		f.Details[details[i]] = details[i+1]
 	}
@@ -112,13 +112,13 @@ func failure(status int, title string, details ...string) *Failure {
 }
 
 // failureOf turns any error into what a client may know of it: an internal error says nothing (STYLE.md 5).
-func failureOf(err error) *Failure {
-	var f *Failure
+func failureOf(err error) *problem {
+	var f *problem
 	if errors.As(err, &f) {
 		return f
 	}
 	kind := fault.KindOf(err)
-	f = &Failure{Title: err.Error(), Status: kind.HTTPStatus(), Details: map[string]string{}}
+	f = &problem{Title: err.Error(), Status: kind.HTTPStatus(), Details: map[string]string{}}
 	maps.Copy(f.Details, fault.DetailsOf(err))
 	switch kind { //nolint:exhaustive // the rest goes out as it is
 	case fault.Internal:

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"hash"
 	"net"
 	"net/http"
 	"sync"
@@ -27,7 +28,7 @@ const (
 	expiryWarning = 30 * 24 * time.Hour
 )
 
-func unauthenticated(title string) *Failure {
+func unauthenticated(title string) *problem {
 	f := failure(http.StatusUnauthorized, title)
 	f.header = map[string]string{"WWW-Authenticate": challenge}
 	return f
@@ -111,7 +112,7 @@ const (
 // logins remembers successful password checks, under a digest with a key of this process: neither the passwords nor
 // anything that a guess could be tried on is in memory for long (DESIGN.md 6).
 type logins struct {
-	key [sha256.Size]byte
+	macs sync.Pool // of hash.Hash: HMAC-SHA256 under the key of this process
 
 	mu      sync.Mutex
 	entries map[loginDigest]*loginEntry
@@ -136,16 +137,20 @@ type loginEntry struct {
 
 func newLogins() *logins {
 	l := &logins{entries: make(map[loginDigest]*loginEntry), byLogin: make(map[string]map[loginDigest]bool)}
-	_, _ = rand.Read(l.key[:]) // never fails: it crashes the process instead
+	var key [sha256.Size]byte
+	_, _ = rand.Read(key[:]) // never fails: it crashes the process instead
+	l.macs.New = func() any { return hmac.New(sha256.New, key[:]) }
 	return l
 }
 
 func (l *logins) digest(login, password string) (d loginDigest) {
-	mac := hmac.New(sha256.New, l.key[:])
+	mac := l.macs.Get().(hash.Hash) //nolint:forcetypeassert // New makes no other
+	defer l.macs.Put(mac)
 	mac.Write([]byte(login))
 	mac.Write([]byte{0})
 	mac.Write([]byte(password))
 	mac.Sum(d[:0])
+	mac.Reset()
 	return d
 }
 

@@ -13,29 +13,58 @@ import (
 // ruleCache has the permissions of users, compiled.
 type ruleCache struct {
 	mu    sync.RWMutex
-	users map[string]compiled
+	users map[string]*compiled
 }
 
 // compiled is valid for exactly the list that it was made of.
 type compiled struct {
 	of    []rbac.Permission
 	rules *rbac.Rules
+
+	mu sync.RWMutex
+	// allowed has what was permitted lately, by the request as it was sent, with the reason: what is asked again and again
+	// (a status that a client polls) is not matched again and again.
+	allowed map[string]string
 }
 
-func newRuleCache() *ruleCache { return &ruleCache{users: make(map[string]compiled)} }
+const (
+	maxAllowed    = 128
+	maxAllowedKey = 256 // octets
+)
 
-func (c *ruleCache) get(p rbac.Principal) *rbac.Rules {
+func newRuleCache() *ruleCache { return &ruleCache{users: make(map[string]*compiled)} }
+
+func (c *ruleCache) get(p rbac.Principal) *compiled {
 	c.mu.RLock()
-	have, found := c.users[p.User.LoginName]
+	have := c.users[p.User.LoginName]
 	c.mu.RUnlock()
-	if found && sameList(have.of, p.Permissions) {
-		return have.rules
+	if have != nil && sameList(have.of, p.Permissions) {
+		return have
 	}
-	rules := rbac.Compile(p.Permissions)
+	have = &compiled{of: p.Permissions, rules: rbac.Compile(p.Permissions), allowed: make(map[string]string)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.users[p.User.LoginName] = compiled{p.Permissions, rules}
-	return rules
+	c.users[p.User.LoginName] = have
+	return have
+}
+
+func (c *compiled) wasAllowed(sent string) (reason string, was bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	reason, was = c.allowed[sent]
+	return reason, was
+}
+
+func (c *compiled) allow(sent, reason string) {
+	if len(sent) > maxAllowedKey {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.allowed) >= maxAllowed {
+		clear(c.allowed)
+	}
+	c.allowed[sent] = reason
 }
 
 // sameList says whether two lists are one: each record that the table reads has a list of its own.
@@ -63,23 +92,31 @@ func (w *Worker) authorise(ctx context.Context, p rbac.Principal, logOn rbac.Log
 		w.metrics.refused.WithLabelValues(reasonExpired).Inc()
 		return forbidden()
 	}
-	asked, err := rbac.Canonical(r.Method, r.URL.EscapedPath(), r.URL.RawQuery, s.queries)
+	sent, rules := r.Method+" "+e.path+"?"+r.URL.RawQuery, w.rules.get(p)
+	if reason, was := rules.wasAllowed(sent); was {
+		e.decision = reason
+		return nil
+	}
+	asked, err := rbac.Canonical(r.Method, e.path, r.URL.RawQuery, s.queries)
 	if err != nil {
 		return err
 	}
 	if !w.decide(ctx, p, asked, e) {
 		return forbidden()
 	}
+	if d := rules.rules.Decide(asked); d.Allowed { // by these rules, and not by later ones
+		rules.allow(sent, d.Reason)
+	}
 	return nil
 }
 
 // decide decides on a request, and once more on a refusal.
 func (w *Worker) decide(ctx context.Context, p rbac.Principal, asked rbac.Request, e *event) bool {
-	d := w.rules.get(p).Decide(asked)
+	d := w.rules.get(p).rules.Decide(asked)
 	if !d.Allowed {
 		w.catchUp(ctx)
 		if now, known := w.principals.Get(p.User.LoginName); known && !sameList(now.Permissions, p.Permissions) {
-			d = w.rules.get(now).Decide(asked)
+			d = w.rules.get(now).rules.Decide(asked)
 		}
 	}
 	e.decision = d.Reason

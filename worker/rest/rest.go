@@ -108,17 +108,16 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	server := w.server()
 	go func() { ended <- server.Serve(tls.NewListener(listener, certificates.serverConfig())) }()
 	ready()
+	left := cap(ended) // server and table
 	var first error
 	select {
 	case first = <-ended:
+		left--
 	case <-ctx.Done():
 	}
 	w.stop(ctx, server)
 	stopTables()
-	if err := <-ended; first == nil && !errors.Is(err, http.ErrServerClosed) {
-		first = err
-	}
-	if ctx.Err() != nil { // the other of the two: server and table
+	for range left {
 		if err := <-ended; first == nil && !errors.Is(err, http.ErrServerClosed) {
 			first = err
 		}
