@@ -98,7 +98,7 @@ func start(t testing.TB) *cluster {
 		t.Fatal(err)
 	}
 	c.url = "https://" + (<-bound).String()
-	c.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64}} //nolint:gosec // certificates have a test of their own
+	c.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64}}
 	t.Cleanup(func() {
 		c.client.CloseIdleConnections()
 		cancel()
