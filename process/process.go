@@ -34,6 +34,8 @@ type Config struct {
 	Data string
 	// Rest, Gateway and Ops are HOST:PORT to listen on. Ops may be empty.
 	Rest, Gateway, Ops string
+	// Profile serves the Go runtime's profiles on the operations port.
+	Profile bool
 	// RestCert and RestKey are PEM files; empty: a certificate is made at the first start.
 	RestCert, RestKey string
 	// AdminPassword is the first administrator's; empty: a random one goes to the file secrets/admin-password.
@@ -77,7 +79,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	var group run.Group
 	services := []run.Named{{Name: "ops", Service: &telemetry.Ops{
-		Address: c.Ops, States: group.States, Metrics: registry, Log: c.Log, Bound: p.bound(func(a *Addresses, at net.Addr) { a.Ops = at }),
+		Address: c.Ops, Profile: c.Profile, States: group.States, Metrics: registry, Log: c.Log, Bound: p.bound(func(a *Addresses, at net.Addr) { a.Ops = at }),
 	}}}
 	for _, r := range roles {
 		services = append(services, run.Named{Name: string(r.Name), Service: r.make(p)})
@@ -179,7 +181,7 @@ func (c *Config) secrets() string { return filepath.Join(c.Data, "secrets") }
 // keptSecret reads a secret from its file, and makes a random one at first. The file is durable before it is used: what is
 // wrapped under a lost secret is lost too.
 func keptSecret(path string) (secret.Secret, error) {
-	octets, err := os.ReadFile(path) //nolint:gosec // within the data directory
+	octets, err := os.ReadFile(path)
 	if err == nil {
 		return secret.FromString(strings.TrimSpace(string(octets))), nil
 	}
@@ -187,7 +189,7 @@ func keptSecret(path string) (secret.Secret, error) {
 		return secret.Secret{}, err
 	}
 	s := rand.Text() + rand.Text()
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // within the data directory
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return secret.Secret{}, err
 	}

@@ -86,7 +86,7 @@ func buildPackage(c *cobra.Command, f packageFlags) error {
 		if !ok {
 			return &usageError{fmt.Errorf("--module %q: want NAME=FILE.wasm", m)}
 		}
-		wasm, err := os.ReadFile(file) //nolint:gosec // the user names it
+		wasm, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 }
 
 func readKey(path string) (crypto.Signer, error) {
-	octets, err := os.ReadFile(path) //nolint:gosec // the user names it
+	octets, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func readKey(path string) (crypto.Signer, error) {
 }
 
 func readCertificates(path string) (chain []*x509.Certificate, err error) {
-	rest, err := os.ReadFile(path) //nolint:gosec // the user names it
+	rest, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ Examples:
 }
 
 func inspectPackage(c *cobra.Command, path string, asJSON bool) error {
-	file, err := os.Open(path) //nolint:gosec // the user names it
+	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ Examples:
 	f.StringVar(&c.Rest, "rest", "127.0.0.1:8888", "HOST:PORT of the HTTPS API")
 	f.StringVar(&c.Gateway, "gateway", "127.0.0.1:8443", "HOST:PORT for other clusters' gateways")
 	f.StringVar(&c.Ops, "ops", "", "HOST:PORT of the operations port (/ready /live /metrics); empty: none")
+	f.BoolVar(&c.Profile, "profile", false, "serve the Go runtime's profiles on the operations port, under /debug/pprof/")
 	f.StringVar(&c.RestCert, "rest-cert", "", "PEM file with the API's certificate chain; empty: one is made at the first start")
 	f.StringVar(&c.RestKey, "rest-key", "", "PEM file with the private key of --rest-cert")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,8 @@ type Ops struct {
 	States  func() map[string]run.State
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
+	// Profile adds the Go runtime's profiles under /debug/pprof/.
+	Profile bool
 	// Bound is told the address once it is open; may be nil.
 	Bound func(net.Addr)
 }
@@ -104,6 +107,11 @@ func (o *Ops) handler() http.Handler {
 		}
 		o.write(w, statusIf(all(states, isReady)), shown)
 	})
+	if o.Profile {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
 	return mux
 }

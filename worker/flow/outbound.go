@@ -16,7 +16,7 @@ import (
 // the same event has the same id however often its step runs.
 func (w *Worker) sendEvent(tx *bus.Tx, me message.Party, on *session.Session, e flow.SessionEvent) {
 	name := strconv.FormatUint(e.Sequence, 10)
-	switch e.Kind {
+	switch e.Kind { //nolint:exhaustive // data and close are named by their number
 	case flow.Error:
 		name = "error"
 	case flow.Hello:

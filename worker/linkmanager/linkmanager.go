@@ -49,7 +49,7 @@ type Worker struct {
 func New(c Config) *Worker {
 	w := &Worker{
 		Config: c, tuning: c.Tuning.orDefault(), metrics: newMetrics(c.Metrics), directory: newDirectory(c.Bus), index: newIndex(),
-		instance: uint16(randomBits()), changed: make(chan struct{}, 1), runners: make(map[pair]*runner), //nolint:gosec // any 16 bits will do
+		instance: uint16(randomBits()), changed: make(chan struct{}, 1), runners: make(map[pair]*runner),
 	}
 	w.sessions, w.responder = newSessions(w), newResponder(w)
 	w.directory.onChange(w.refresh)
@@ -131,8 +131,7 @@ func (w *Worker) work(ctx, inner context.Context, ready func(), failed <-chan er
 		return err
 	case err := <-failed:
 		cancel()
-		<-ended
-		return err
+		return errors.Join(err, <-ended)
 	}
 }
 

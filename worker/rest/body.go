@@ -79,7 +79,7 @@ func checkJSON(octets []byte) error {
 		}
 		if key, ok := token.(string); ok && wantKey {
 			if keys := open[len(open)-1]; keys[key] {
-				return fmt.Errorf("Duplicate field '%s'", key) //nolint:staticcheck // Corda's text
+				return fmt.Errorf("Duplicate field '%s'", key)
 			} else {
 				keys[key] = true
 			}

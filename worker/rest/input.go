@@ -174,7 +174,7 @@ func parseScalar(name, text string, into reflect.Value) error {
 	if hash, ok := into.Addr().Interface().(*identity.ShortHash); ok {
 		return parseHash(text, hash)
 	}
-	switch into.Kind() { //nolint:exhaustive // the kinds that parameters have
+	switch into.Kind() {
 	case reflect.String:
 		into.SetString(text)
 	case reflect.Bool:

@@ -99,8 +99,7 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	listener, err := config.Listen(ctx, "tcp", w.Address)
 	if err != nil {
 		stopTables()
-		<-ended
-		return fmt.Errorf("open the REST port: %w", err)
+		return errors.Join(fmt.Errorf("open the REST port: %w", err), <-ended)
 	}
 	if w.Bound != nil {
 		w.Bound(listener.Addr())

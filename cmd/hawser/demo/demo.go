@@ -152,7 +152,7 @@ func inBook(book []Trade, t Trade) bool {
 func printNext(out io.Writer, n *Network) {
 	_, _ = fmt.Fprintf(out, "\nBoth clusters run until Ctrl-C. The administrators are \"admin\" with the password %s\n", n.Password())
 	for _, o := range n.Orgs() {
-		_, _ = fmt.Fprintf(out, "\n  %s  %s  virtual node %s\n      REST %s%s   operations http://%s/ready\n", o.Short, o.Name, o.Hash, o.Rest, api, o.node.ops)
+		_, _ = fmt.Fprintf(out, "\n  %s  %s  virtual node %s\n      REST %s%s   operations %s/ready\n", o.Short, o.Name, o.Hash, o.Rest, api, o.Ops)
 	}
 	_, _ = fmt.Fprintf(out, `
 Try next:

@@ -37,7 +37,7 @@ func (n *node) start(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	//nolint:noctx,gosec // our own binary; it outlives the call, stop and kill end it
-	cmd := exec.Command(n.binary, "up", "--data", n.dir, "--rest", n.rest, "--gateway", n.gateway, "--ops", n.ops, "--log-level", "warn")
+	cmd := exec.Command(n.binary, "up", "--data", n.dir, "--rest", n.rest, "--gateway", n.gateway, "--ops", n.ops, "--log-level", "warn", "--profile")
 	cmd.Env = append(os.Environ(), "HAWSER_ADMIN_PASSWORD="+n.password.RevealString())
 	cmd.Stderr = n.log
 	cmd.SysProcAttr = childAttributes()

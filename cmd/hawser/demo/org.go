@@ -24,6 +24,7 @@ type Org struct {
 	Name  string // X.500 name of the virtual node
 	Hash  string // its short hash, once it exists
 	Rest  string // URL of the REST API
+	Ops   string // URL of the operations port
 
 	node   *node
 	tls    *authority
@@ -63,7 +64,7 @@ func newOrg(dir, short, name string, s orgState, password secret.Secret, binary 
 		return nil, err
 	}
 	return &Org{
-		Short: short, Name: name, Rest: "https://" + s.Rest, tls: authority,
+		Short: short, Name: name, Rest: "https://" + s.Rest, Ops: "http://" + s.Ops, tls: authority,
 		node: &node{binary: binary, dir: home, rest: s.Rest, gateway: s.Gateway, ops: s.Ops, password: password, log: log},
 	}, nil
 }
