@@ -560,6 +560,10 @@ func blobs(t *testing.T, h Harness) {
 	if _, err := c.asked.PutBlob(t.Context(), io.LimitReader(zeros{}, 5<<20), 4<<20); err == nil {
 		t.Error("a blob over the limit was stored")
 	}
+	cutOff := io.MultiReader(bytes.NewReader(content), failing{io.ErrUnexpectedEOF})
+	if _, err := c.asked.PutBlob(t.Context(), cutOff, 4<<20); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a source that was cut off: got %v, want its error", err)
+	}
 	for n, want := range []int{1: 0, 2: 1} {
 		if n == 0 {
 			continue
@@ -577,6 +581,11 @@ func blobs(t *testing.T, h Harness) {
 }
 
 type zeros struct{}
+
+// failing is a source that ends with an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 

@@ -72,7 +72,7 @@ func write(ctx context.Context, w io.Writer, r io.Reader, limit int64) (blob bus
 		if err := ctx.Err(); err != nil {
 			return blob, err
 		}
-		n, err := io.ReadFull(r, piece)
+		n, err := fill(r, piece)
 		if blob.Size += int64(n); blob.Size > limit {
 			return blob, &tooLarge{limit}
 		}
@@ -80,7 +80,7 @@ func write(ctx context.Context, w io.Writer, r io.Reader, limit int64) (blob bus
 		if _, err := w.Write(piece[:n]); err != nil {
 			return blob, fmt.Errorf("write a blob: %w", err)
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
 			blob.ID = bus.BlobID(hash.Sum(nil))
 			return blob, nil
 		}
@@ -88,6 +88,17 @@ func write(ctx context.Context, w io.Writer, r io.Reader, limit int64) (blob bus
 			return blob, fmt.Errorf("read what should become a blob: %w", err)
 		}
 	}
+}
+
+// fill reads until the buffer is full or the reader ends. Other than io.ReadFull it returns the reader's own error, so that
+// a source that was cut off (io.ErrUnexpectedEOF) is not taken for one that has ended (io.EOF).
+func fill(r io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var more int
+		more, err = r.Read(buffer[n:])
+		n += more
+	}
+	return n, err
 }
 
 type tooLarge struct{ limit int64 }

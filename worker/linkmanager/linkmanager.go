@@ -2,6 +2,7 @@ package linkmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -120,7 +121,8 @@ func (w *Worker) work(ctx, inner context.Context, ready func(), failed <-chan er
 	}
 	stop := topic.Deliver.Answer(w.Bus, w.deliver)
 	defer stop()
-	w.startTask(func() { w.feedGateway(inner) })
+	defer context.AfterFunc(ctx, stop)() // before the consumer drains, so that nothing new comes in
+	w.tasks.Go(func() { w.feedGateway(inner) })
 
 	consuming, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -173,8 +175,6 @@ func (w *Worker) runner(p pair) *runner {
 	}
 	return r
 }
-
-func (w *Worker) startTask(fn func()) { w.tasks.Go(fn) }
 
 // refresh has the lanes of whom it concerns look at the tables again.
 func (w *Worker) refresh(ours, peer string) {
