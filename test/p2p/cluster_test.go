@@ -159,11 +159,13 @@ type cluster struct {
 	mu       sync.Mutex
 	received []flow.Input
 	arrived  chan struct{}
+	credit   chan struct{} // of a benchmark: gets one for each message, which is not kept
 }
 
 type options struct {
 	tuning  linkmanager.Tuning
 	noBatch bool
+	disk    bool                                                   // the machine's file system, fsync and all
 	crypto  func(ctx context.Context, req topic.SignRequest) error // may refuse
 	log     slog.Level
 }
@@ -172,6 +174,9 @@ func newCluster(t testing.TB, name string, o options, people ...*person) *cluste
 	t.Helper()
 	c := &cluster{t: t, name: name, fs: vfs.NewMem(), dir: "store", people: people, listen: "127.0.0.1:0", dataKey: make([]byte, 32), options: o, arrived: make(chan struct{})}
 	_, _ = rand.Read(c.dataKey)
+	if o.disk {
+		c.fs, c.dir = vfs.Default, t.TempDir()
+	}
 	c.start()
 	t.Cleanup(func() { c.shutDown() })
 	return c
@@ -263,6 +268,10 @@ func (c *cluster) answerCrypto() {
 }
 
 func (c *cluster) take(in flow.Input) {
+	if c.credit != nil {
+		c.credit <- struct{}{}
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.received = append(c.received, in)

@@ -203,6 +203,7 @@ func TestANewSerialMakesANewSession(t *testing.T) {
 	t.Parallel()
 	here, there, alice, bob := twoClusters(t, options{})
 	there.wait("message", has(here.send(alice, bob, []byte("1"))))
+	until(t, "session", func() bool { s := here.links.Status(); return s[0].Session != "" })
 	here.list(alice, bob, bob.record(there.url(), 2))
 	until(t, "end of the session", func() bool { s := here.links.Status(); return s[0].Session == "" })
 	there.wait("message", has(here.send(alice, bob, []byte("2"))))

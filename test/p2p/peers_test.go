@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +171,56 @@ func TestADuplicateIsAcknowledgedAgainAndNotDeliveredAgain(t *testing.T) {
 	}
 }
 
+func TestALostAcknowledgementLeadsToARepetitionWithoutEffect(t *testing.T) {
+	t.Parallel()
+	o := options{noBatch: true, tuning: linkmanager.Tuning{FirstReplay: 100 * time.Millisecond, MaxRetryReachable: 200 * time.Millisecond}}
+	here, there, alice, bob := twoClusters(t, o)
+	there.wait("message", has(here.send(alice, bob, []byte("1"))))
+	until(t, "acknowledgement", func() bool { return here.counter("hawser_link_outbound_total", "acknowledged") == 1 })
+	nowhere, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	_ = nowhere.Close()
+	there.list(bob, alice, alice.record("https://"+nowhere.Addr().String(), 1)) // acknowledgements go there
+	sent := 1.0
+	until(t, "repetitions", func() bool {
+		here.send(alice, bob, []byte("2"))
+		sent++
+		return there.counter("hawser_link_inbound_total", "again") > 3
+	})
+	there.list(bob, alice, alice.record(here.url(), 1))
+	until(t, "acknowledgements", func() bool { return here.counter("hawser_link_outbound_total", "acknowledged") == sent })
+	there.mu.Lock()
+	defer there.mu.Unlock()
+	for id, n := range got(there.received) {
+		if n != 1 {
+			t.Errorf("message %s arrived %d times", id, n)
+		}
+	}
+}
+
+func TestNothingIsLostWhenClustersRestartUnderLoad(t *testing.T) {
+	modes(t, func(t *testing.T, o options) {
+		o.tuning = linkmanager.Tuning{FirstReplay: 100 * time.Millisecond, MaxRetryReachable: 300 * time.Millisecond, FirstReconnect: 20 * time.Millisecond, HandshakeTimeout: 3 * time.Second}
+		here, there, alice, bob := twoClusters(t, o)
+		var sent []string
+		for round := range 6 {
+			for range 100 {
+				sent = append(sent, here.send(alice, bob, make([]byte, 500)))
+			}
+			if round%2 == 0 {
+				there.restart()
+			} else {
+				here.restart()
+			}
+		}
+		there.wait("all messages", has(sent...))
+		until(t, "end of all", func() bool {
+			s := here.links.Status()
+			return len(s) == 1 && s[0].Messages == 0 && s[0].ParkedPages == 0
+		})
+	})
+}
+
 // raw is an initiator that the test plays itself.
 type raw struct{ session *session.Session }
 
@@ -219,24 +271,35 @@ func rawPeer(t *testing.T) (peer raw, there *cluster, alice, bob *person) {
 }
 
 func BenchmarkMessages(b *testing.B) {
-	for name, noBatch := range map[string]bool{"batch": false, "compatible": true} {
+	for name, o := range map[string]options{"batch": {}, "compatible": {noBatch: true}, "batch-disk": {disk: true}} {
 		b.Run(name, func(b *testing.B) {
-			here, there, alice, bob := twoClusters(b, options{noBatch: noBatch})
+			here, there, alice, bob := twoClusters(b, o)
 			there.wait("message", has(here.send(alice, bob, nil)))
 			payload := make([]byte, 1024)
 			publisher := here.bus.As(topic.Flow)
+			until(b, "acknowledgement", func() bool { return here.counter("hawser_link_outbound_total", "acknowledged") == 1 })
+			there.credit = make(chan struct{}, b.N+1)
+			outstanding := make(chan struct{}, 2000)
+			var publishers sync.WaitGroup
+			var left atomic.Int64
+			left.Store(int64(b.N))
 			b.ResetTimer()
-			slots := make(chan struct{}, 64)
-			for range b.N {
-				slots <- struct{}{}
-				go func() {
-					m := outbound(alice, bob, payload)
-					if _, err := topic.P2POut.Publish(context.Background(), publisher, bus.Keyed[messageOut]{Key: m.Key, Value: m}); err != nil {
-						b.Error(err)
+			for range 64 {
+				publishers.Go(func() {
+					for left.Add(-1) >= 0 {
+						outstanding <- struct{}{}
+						m := outbound(alice, bob, payload)
+						if _, err := topic.P2POut.Publish(context.Background(), publisher, bus.Keyed[messageOut]{Key: m.Key, Value: m}); err != nil {
+							b.Error(err)
+						}
 					}
-					<-slots
-				}()
+				})
 			}
+			for range b.N {
+				<-there.credit
+				<-outstanding
+			}
+			publishers.Wait()
 			until(b, "acknowledgements", func() bool { return int(here.counter("hawser_link_outbound_total", "acknowledged")) > b.N })
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
@@ -246,10 +309,19 @@ func BenchmarkMessages(b *testing.B) {
 }
 
 func BenchmarkLatency(b *testing.B) {
-	here, there, alice, bob := twoClusters(b, options{})
+	here, there, alice, bob := twoClusters(b, options{disk: true})
 	there.wait("message", has(here.send(alice, bob, nil)))
+	until(b, "acknowledgement", func() bool { return here.counter("hawser_link_outbound_total", "acknowledged") == 1 })
+	there.credit = make(chan struct{}, 1)
+	var all []time.Duration
 	b.ResetTimer()
-	all := latencies(b, here, there, alice, bob, b.N)
+	for range b.N {
+		begun := time.Now()
+		here.send(alice, bob, make([]byte, 1024))
+		<-there.credit
+		all = append(all, time.Since(begun))
+	}
+	slices.Sort(all)
 	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
 }

@@ -22,7 +22,7 @@ var errBatch = errors.New("not a batch")
 
 func appendBatch(b []byte, items [][]byte) []byte {
 	for _, item := range items {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(item))) //nolint:gosec // bounded by maxBatch
+		b = binary.BigEndian.AppendUint32(b, uint32(len(item)))
 		b = append(b, item...)
 	}
 	return b

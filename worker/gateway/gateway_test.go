@@ -373,7 +373,7 @@ func TestTheClientSendsWhatCordaExpects(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	secured := tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{s.root.Raw}, PrivateKey: s.key}}})
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // a test
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen <- r
 		w.Header().Set("Content-Length", "0")
 	})}

@@ -191,7 +191,7 @@ func (w *Worker) data(ctx context.Context, t *taking, payload p2p.Payload) error
 	if err != nil {
 		return dropped("malformed")
 	}
-	in.reverse.form.Store(int32(m.Form) + 1) //nolint:gosec // 0 or 1
+	in.reverse.form.Store(int32(m.Form) + 1)
 	return w.message(t, in, payload, m)
 }
 

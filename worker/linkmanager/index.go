@@ -97,7 +97,7 @@ type counter struct {
 
 func newCounter() *counter { return &counter{start: randomBits()} }
 
-func (c *counter) next() int64  { return int64(c.start + c.given.Add(1)) } //nolint:gosec // any 64 bits will do
+func (c *counter) next() int64  { return int64(c.start + c.given.Add(1)) }
 func (c *counter) used() uint64 { return c.given.Load() }
 
 // lru is a bounded map that forgets what was not used for the longest time. Not safe for concurrent use.

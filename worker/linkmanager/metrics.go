@@ -8,7 +8,7 @@ type metrics struct {
 	received  *prometheus.CounterVec
 	attempts  prometheus.Counter
 	sessions  *prometheus.CounterVec
-	lanes     *prometheus.GaugeVec
+	waiting   prometheus.Gauge
 	delay     prometheus.Histogram
 }
 
@@ -29,16 +29,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hawser_link_sessions_total", Help: "Link sessions made, by side: initiator or responder.",
 		}, []string{"side"}),
-		lanes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "hawser_link_waiting", Help: "Messages that wait for a peer, by where they are: memory or parked.",
-		}, []string{"place"}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hawser_link_waiting", Help: "Messages on their way to a peer that are in memory. Parked ones may be out of it.",
+		}),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hawser_link_acknowledge_seconds", Help: "Time from taking up a message to its acknowledgement.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 14),
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.dropped, m.delivered, m.received, m.attempts, m.sessions, m.lanes, m.delay)
+		r.MustRegister(m.dropped, m.delivered, m.received, m.attempts, m.sessions, m.waiting, m.delay)
 	}
 	return m
 }

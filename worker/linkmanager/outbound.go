@@ -50,7 +50,7 @@ func (w *Worker) pressOld(newest uint64) {
 	for len(w.outstanding) > 0 {
 		o := w.outstanding[0]
 		if !o.d.gone.Load() {
-			if newest-o.offset <= uint64(w.tuning.ParkDistance) { //nolint:gosec // positive
+			if newest-o.offset <= uint64(w.tuning.ParkDistance) {
 				return
 			}
 			o.r.do(func(time.Time) { o.r.pressed = append(o.r.pressed, o.d) })

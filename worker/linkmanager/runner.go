@@ -75,6 +75,7 @@ type runner struct {
 	status   atomic.Pointer[PeerStatus]
 	away     atomic.Bool // the circuit is open
 	told     time.Time
+	counted  int // messages in the gauge
 }
 
 func newRunner(w *Worker, p pair) *runner {

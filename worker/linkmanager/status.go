@@ -71,6 +71,8 @@ func (r *runner) publishStatus(now time.Time) {
 	}
 	r.told = now
 	l := r.lane
+	r.w.metrics.waiting.Add(float64(l.count - r.counted))
+	r.counted = l.count
 	s := &PeerStatus{
 		Source: r.pair.Source.Name, Destination: r.pair.Destination.Name, Messages: l.count, ParkedPages: len(r.parked.cold),
 		Unacknowledged: l.unacked, Failures: l.circuit.failures,

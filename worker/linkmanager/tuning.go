@@ -29,11 +29,11 @@ type Tuning struct {
 	// Unacked is how many messages a peer may have that it has not acknowledged. Default 2048.
 	Unacked int
 	// LaneMessages is how many messages to a peer that answers are kept in memory, LaneMessagesAway how many to one that
-	// does not; LaneOctets bounds their size. Defaults 4000, 1000, 16 MiB.
+	// does not; LaneOctets bounds their size. Defaults 6000, 1000, 16 MiB.
 	LaneMessages, LaneMessagesAway, LaneOctets int
 	// ParkAfter is when a message that waits is parked. Default 3 s.
 	ParkAfter time.Duration
-	// ParkDistance is how many records a waiting message may lie behind the newest. Default 4000.
+	// ParkDistance is how many records a waiting message may lie behind the newest. Default 7000.
 	ParkDistance int
 	// HalfOpen is how long a handshake of a peer may take. Default 1 min.
 	HalfOpen time.Duration
@@ -59,10 +59,10 @@ func (t Tuning) orDefault() *Tuning {
 	number(&t.PostMessages, 64)
 	number(&t.PostOctets, 1<<20)
 	number(&t.Unacked, 2048)
-	number(&t.LaneMessages, 4000)
+	number(&t.LaneMessages, 6000)
 	number(&t.LaneMessagesAway, 1000)
 	number(&t.LaneOctets, 16<<20)
-	number(&t.ParkDistance, 4000)
+	number(&t.ParkDistance, 7000)
 	if t.SessionMessages == 0 {
 		t.SessionMessages = 1 << 32
 	}
