@@ -1,14 +1,18 @@
 package flow_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/cluster/fault"
 	"github.com/hawser-project/hawser/cluster/flow"
+	"github.com/hawser-project/hawser/cluster/topic"
+	worker "github.com/hawser-project/hawser/worker/flow"
 )
 
 func hash(octets []byte) bus.BlobID { return sha256.Sum256(octets) }
@@ -111,5 +115,39 @@ func TestStartsThatAreRefused(t *testing.T) {
 	}
 	if _, err := c.status(alice, "r-1"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("the status of no flow: got %v", err)
+	}
+}
+
+func TestModulesAreCheckedWithoutACluster(t *testing.T) {
+	t.Parallel()
+	checker, err := worker.NewModuleChecker(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = checker.Close(context.Background()) }()
+	for i, octets := range shared.octets {
+		manifest, err := checker.Check("m", octets)
+		if err != nil || string(manifest) != string(shared.modules[i].Manifest) {
+			t.Errorf("got %s, %v, want %s", manifest, err, shared.modules[i].Manifest)
+		}
+	}
+	if _, err := checker.Check("m", []byte("no module")); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("octets that are no module: got %v", err)
+	}
+}
+
+func TestTheWorkerChecksModulesAndListsClasses(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	manifest, err := topic.CheckModule.Do(t.Context(), c.bus.As(topic.Admin), topic.ModuleCheck{Name: "m", WASM: shared.octets[0]})
+	if err != nil || string(manifest) != string(shared.modules[0].Manifest) {
+		t.Errorf("got %s, %v", manifest, err)
+	}
+	classes, err := topic.FlowClasses.Do(t.Context(), c.rest, aliceHash)
+	if err != nil || !slices.Contains(classes, "increment") || slices.Contains(classes, "echo") {
+		t.Errorf("got classes %v, %v", classes, err)
+	}
+	if _, err := topic.FlowClasses.Do(t.Context(), c.rest, "000000000000"); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("classes of no virtual node: got %v", err)
 	}
 }

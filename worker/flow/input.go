@@ -199,7 +199,7 @@ func (w *Worker) respond(ctx context.Context, tx *bus.Tx, node vnode.VirtualNode
 	}
 	s.start = (&frame.Start{
 		Kind: frame.Responder, Class: class, FlowID: r.ID, Me: r.Me.Name, Counterparty: a.Source.Name, Now: tx.Now().UnixNano(),
-		Seed: newSeed(), Protocol: init.Protocol, Version: uint64(version), //nolint:gosec // manifests have positive versions
+		Seed: newSeed(), Protocol: init.Protocol, Version: uint64(version),
 	}).Append(nil)
 	s.take(&r.Sessions[0], a)
 	w.metrics.started.WithLabelValues("peer").Inc()

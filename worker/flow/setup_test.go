@@ -48,13 +48,20 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer func() { _ = os.RemoveAll(shared.dir) }()
-		checker, err := worker.NewModuleChecker(context.Background())
+		host, err := wasm.NewHost(context.Background(), wasm.Config{CacheDir: filepath.Join(shared.dir, "cache")})
+		if err != nil {
+			panic(err)
+		}
 		if err != nil {
 			panic(err)
 		}
 		for name, pkg := range map[string]string{"trade": "github.com/hawser-project/hawser/sdk/examples/trade", "guest": "./testdata/guest"} {
 			octets := build(name, pkg)
-			manifest, err := checker.Check(name, octets)
+			program, err := host.Load(context.Background(), octets) // into the cache of all tests
+			if err != nil {
+				panic(err)
+			}
+			manifest, err := json.Marshal(program.Describe())
 			if err != nil {
 				panic(err)
 			}
@@ -62,7 +69,7 @@ func TestMain(m *testing.M) {
 			shared.modules = append(shared.modules, cpi.ModuleInfo{ID: cpi.Identifier{Name: name, Version: "1"}, Hash: strings.ToUpper(blob.String()), Manifest: manifest})
 			shared.octets = append(shared.octets, octets)
 		}
-		if err := checker.Close(context.Background()); err != nil {
+		if err := host.Close(context.Background()); err != nil {
 			panic(err)
 		}
 		return m.Run()
@@ -131,12 +138,11 @@ func withConfig(change func(*worker.Config)) option {
 	return func(c *cluster) { change(&c.config) }
 }
 
-func withLink(l *link) option  { return func(c *cluster) { c.link = l } }
-func withFS(fs vfs.FS) option  { return func(c *cluster) { c.fs = fs } }
-func dir(t testing.TB) option {
-	d := t.TempDir()
-	return func(c *cluster) { c.fs = nil; c.config.CacheDir = d }
-}
+func withLink(l *link) option { return func(c *cluster) { c.link = l } }
+func withFS(fs vfs.FS) option { return func(c *cluster) { c.fs = fs } }
+
+// onDisk puts the store on the machine's disk, so that an fsync is one.
+func onDisk(c *cluster) { c.fs = nil }
 
 // start starts a cluster. What the file system holds already is gone on with.
 func start(t testing.TB, options ...option) *cluster {
