@@ -33,6 +33,10 @@ type Consumer struct {
 	flying   map[string]struct{}  // timers in work, by input id
 	commands int
 	stopping bool
+	// dueFrom is at or below the due time of every timer: what lies before it was deleted, and a scan need not walk over
+	// it. dueSet counts the timers that were set, so that a scan notices those that came meanwhile.
+	dueFrom string
+	dueSet  uint64
 
 	work  sync.WaitGroup
 	slots chan struct{}
@@ -266,10 +270,7 @@ func (c *Consumer) commit(tx *Tx) (Commit, error) {
 	}
 	commit, err := c.client.bus.commit(context.WithoutCancel(c.ctx), step)
 	if err == nil && len(tx.timers) > 0 {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+		c.timersSet(tx.timers)
 	}
 	return commit, err
 }

@@ -58,10 +58,11 @@ type Row struct {
 }
 
 // Range is a part of one kind of state: all rows of one key whose names begin with RowPrefix, or, where AllKeys is
-// set, all rows of every key that begins with Key.
+// set, all rows of every key that begins with Key, from the key From on.
 type Range struct {
 	Kind, Key string
 	AllKeys   bool
+	From      string
 	RowPrefix string
 }
 

@@ -71,11 +71,36 @@ func (c *Consumer) feedTimers(ctx context.Context) error {
 	}
 }
 
+// timersSet takes note of timers that were committed, and wakes the feed.
+func (c *Consumer) timersSet(timers map[string]time.Time) {
+	c.mu.Lock()
+	for _, at := range timers {
+		if at.IsZero() {
+			continue
+		}
+		c.dueSet++
+		c.dueFrom = min(c.dueFrom, string(encodeDue(at)))
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
 // dueTimers returns the timers that are due and not in work, and how long to wait before looking again.
 func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Duration, err error) {
 	byTime, _ := c.timerKinds()
 	now, wait := time.Now(), maxTimerWait
-	err = c.client.bus.driver.Scan(ctx, Range{Kind: byTime, AllKeys: true}, func(row Row) bool {
+	c.mu.Lock()
+	from, set := c.dueFrom, c.dueSet
+	c.mu.Unlock()
+	first := string(encodeDue(now)) // the due time of the first timer there is, or now
+	seen := false
+	err = c.client.bus.driver.Scan(ctx, Range{Kind: byTime, AllKeys: true, From: from}, func(row Row) bool {
+		if !seen {
+			first, seen = min(first, row.Key), true
+		}
 		at := decodeDue([]byte(row.Key))
 		if at.After(now) {
 			wait = min(wait, at.Sub(now))
@@ -93,6 +118,11 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 	if len(due) == timerBatch {
 		wait = 0
 	}
+	c.mu.Lock()
+	if err == nil && c.dueSet == set {
+		c.dueFrom = first
+	}
+	c.mu.Unlock()
 	return due, wait, err
 }
 

@@ -176,7 +176,7 @@ func (in Range) contains(key RowKey) bool {
 		return false
 	}
 	if in.AllKeys {
-		return strings.HasPrefix(key.Key, in.Key)
+		return strings.HasPrefix(key.Key, in.Key) && key.Key >= in.From
 	}
 	return key.Key == in.Key && strings.HasPrefix(key.Row, in.RowPrefix)
 }

@@ -79,13 +79,17 @@ func splitRowKey(b []byte) (k bus.RowKey, err error) {
 
 // rangeBounds returns the first key of a range and the first one after it.
 func rangeBounds(in bus.Range) (lower, upper []byte) {
-	lower = appendPart([]byte{prefixState}, in.Kind)
-	if in.AllKeys {
-		lower = appendEscaped(lower, in.Key)
-	} else {
-		lower = append(appendPart(lower, in.Key), in.RowPrefix...)
+	kind := appendPart([]byte{prefixState}, in.Kind)
+	if !in.AllKeys {
+		lower = append(appendPart(kind, in.Key), in.RowPrefix...)
+		return lower, after(lower)
 	}
-	return lower, after(lower)
+	lower = appendEscaped(bytes.Clone(kind), in.Key)
+	upper = after(lower)
+	if from := appendEscaped(kind, in.From); bytes.Compare(from, lower) > 0 {
+		lower = from
+	}
+	return lower, upper
 }
 
 // after returns the first key that does not begin with the prefix.

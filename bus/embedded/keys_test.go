@@ -40,6 +40,9 @@ func TestARangeHoldsItsRowsAndNoOthers(t *testing.T) {
 		{bus.Range{Kind: "k", Key: "a", RowPrefix: "x"}, bus.RowKey{Kind: "k", Key: "a", Row: "xy"}, true},
 		{bus.Range{Kind: "k", Key: "a", RowPrefix: "x"}, bus.RowKey{Kind: "k", Key: "a", Row: "y"}, false},
 		{bus.Range{Kind: "k", Key: "a", AllKeys: true}, bus.RowKey{Kind: "k", Key: "ab", Row: ""}, true},
+		{bus.Range{Kind: "k", AllKeys: true, From: "b"}, bus.RowKey{Kind: "k", Key: "ab", Row: ""}, false},
+		{bus.Range{Kind: "k", AllKeys: true, From: "b"}, bus.RowKey{Kind: "k", Key: "b", Row: ""}, true},
+		{bus.Range{Kind: "k", Key: "a", AllKeys: true, From: "b"}, bus.RowKey{Kind: "k", Key: "c", Row: ""}, false},
 		{bus.Range{Kind: "k", AllKeys: true}, bus.RowKey{Kind: "k\x00", Key: "", Row: ""}, false},
 		{bus.Range{Kind: "k", AllKeys: true}, bus.RowKey{Kind: "k", Key: "\xff\xff", Row: "\xff"}, true},
 	} {
