@@ -4,8 +4,12 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/hawser-project/hawser/cmd/hawser/client"
 	"github.com/hawser-project/hawser/cmd/hawser/demo"
+	"github.com/hawser-project/hawser/internal/secret"
 	"github.com/hawser-project/hawser/test/testcluster"
 )
 
@@ -169,5 +174,104 @@ func TestStopIsInOrder(t *testing.T) {
 	}
 	if got := run(t.Context(), t, n.Alice, trade{id: id, price: acceptedPrice}); got.Status != "ACCEPTED" {
 		t.Errorf("got %q after the restart, want ACCEPTED", got.Status)
+	}
+}
+
+// TestRefusals sends what a client may get wrong, and checks the answer and that nothing was changed.
+func TestRefusals(t *testing.T) {
+	n := testcluster.Network(t)
+	ctx, api := t.Context(), "/api/v5_3"
+	flows := func() int {
+		var list struct{ FlowStatusResponses []demo.Flow }
+		if err := n.Alice.Client().JSON(ctx, "GET", api+"/flow/"+n.Alice.Hash, nil, &list); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.FlowStatusResponses)
+	}
+	start := func(hash, id, class string) error {
+		return n.Alice.Client().JSON(ctx, "POST", api+"/flow/"+hash, map[string]any{"clientRequestId": id, "flowClassName": class, "requestBody": map[string]any{}}, nil)
+	}
+	stranger := *n.Alice.Client()
+	stranger.Password = secret.FromString("wrong")
+
+	before := flows()
+	for _, test := range []struct {
+		what string
+		err  error
+		want int
+		part string
+	}{
+		{"unknown flow class", start(n.Alice.Hash, "r-1", "com.example.Nothing"), 400, "com.example.Nothing"},
+		{"unknown virtual node", start("0123456789AB", "r-2", demo.ListTrades), 404, "0123456789AB"},
+		{"bad clientRequestId", start(n.Alice.Hash, "a b", demo.ListTrades), 400, "clientRequestId"},
+		{"wrong password", stranger.JSON(ctx, "GET", api+"/virtualnode", nil, nil), 401, "Error during user authentication"},
+		{"operation that is not built", n.Alice.Client().JSON(ctx, "GET", api+"/config/corda.flow", nil, nil), 501, "config"},
+		{"no such path", n.Alice.Client().JSON(ctx, "GET", api+"/nothing", nil, nil), 404, "Not Found"},
+	} {
+		if got := client.StatusOf(test.err); got != test.want || !strings.Contains(test.err.Error(), test.part) {
+			t.Errorf("%s: got %v, want %d with %q", test.what, test.err, test.want, test.part)
+		}
+	}
+	if after := flows(); after != before {
+		t.Errorf("%d flows were made by refused requests", after-before)
+	}
+
+	if err := start(n.Alice.Hash, "once", demo.ListTrades); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := waitFlow(ctx, n.Alice, "once"); err != nil {
+		t.Fatal(err)
+	}
+	again := start(n.Alice.Hash, "once", demo.ListTrades)
+	var refusal *client.Error
+	if !errors.As(again, &refusal) || refusal.Status != 409 || refusal.Details["flowStatus"] != "COMPLETED" || refusal.Details["flowId"] == "" {
+		t.Errorf("the same clientRequestId: got %v, want 409 with the flow's status", again)
+	}
+	if after := flows(); after != before+1 {
+		t.Errorf("one clientRequestId made %d flows", after-before)
+	}
+}
+
+func waitFlow(ctx context.Context, o *demo.Org, id string) (f demo.Flow, err error) {
+	waitUntil(ctx, func() bool {
+		f, err = o.Flow(ctx, id)
+		return err != nil || f.Ended()
+	})
+	return f, err
+}
+
+// TestAGatewayTakesGatewayMessagesOnly posts to a gateway what is none, as anybody on the internet may.
+func TestAGatewayTakesGatewayMessagesOnly(t *testing.T) {
+	n := testcluster.Network(t)
+	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
+		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, ServerName: "127.0.0.1.cluster.corda.net",
+	}}}
+	for _, test := range []struct {
+		what, method, path, contentType, body string
+		want                                  int
+	}{
+		{"not a message", "POST", "/", "application/json", "hello", 400},
+		{"another path", "POST", "/other", "application/json", "", 404},
+		{"another method", "GET", "/", "application/json", "", 501},
+		{"another content type", "POST", "/", "text/plain", "hello", 415},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), test.method, n.Bob.Gateway+test.path, strings.NewReader(test.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", test.contentType)
+		resp, err := stranger.Do(req)
+		if err != nil {
+			t.Errorf("%s: %v", test.what, err)
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != test.want {
+			t.Errorf("%s: got %d, want %d", test.what, resp.StatusCode, test.want)
+		}
+	}
+	var trade demo.Trade
+	if err := n.Alice.Run(t.Context(), "after", demo.OfferTrade, demo.Offer("ACME", 1, acceptedPrice), &trade); err != nil || trade.Status != "ACCEPTED" {
+		t.Errorf("after that the gateway does not work: %+v, %v", trade, err)
 	}
 }

@@ -25,6 +25,8 @@ type Org struct {
 	Hash  string // its short hash, once it exists
 	Rest  string // URL of the REST API
 	Ops   string // URL of the operations port
+	// Gateway is the URL that peers reach the organisation at.
+	Gateway string
 
 	node   *node
 	tls    *authority
@@ -64,7 +66,7 @@ func newOrg(dir, short, name string, s orgState, password secret.Secret, binary 
 		return nil, err
 	}
 	return &Org{
-		Short: short, Name: name, Rest: "https://" + s.Rest, Ops: "http://" + s.Ops, tls: authority,
+		Short: short, Name: name, Rest: "https://" + s.Rest, Ops: "http://" + s.Ops, Gateway: "https://" + s.Gateway, tls: authority,
 		node: &node{binary: binary, dir: home, rest: s.Rest, gateway: s.Gateway, ops: s.Ops, password: password, log: log},
 	}, nil
 }
