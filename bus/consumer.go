@@ -34,9 +34,9 @@ type Consumer struct {
 	commands int
 	stopping bool
 	// dueFrom is at or below the due time of every timer: what lies before it was deleted, and a scan need not walk over
-	// it. dueSet counts the timers that were set, so that a scan notices those that came meanwhile.
+	// it. dueSet is the earliest due time of those set since the last scan began; such a scan may not have seen them.
 	dueFrom string
-	dueSet  uint64
+	dueSet  string
 
 	work  sync.WaitGroup
 	slots chan struct{}

@@ -78,8 +78,9 @@ func (c *Consumer) timersSet(timers map[string]time.Time) {
 		if at.IsZero() {
 			continue
 		}
-		c.dueSet++
-		c.dueFrom = min(c.dueFrom, string(encodeDue(at)))
+		due := string(encodeDue(at))
+		c.dueSet = min(c.dueSet, due)
+		c.dueFrom = min(c.dueFrom, due)
 	}
 	c.mu.Unlock()
 	select {
@@ -93,9 +94,10 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 	byTime, _ := c.timerKinds()
 	now, wait := time.Now(), maxTimerWait
 	c.mu.Lock()
-	from, set := c.dueFrom, c.dueSet
-	c.mu.Unlock()
 	first := string(encodeDue(now)) // the due time of the first timer there is, or now
+	from := c.dueFrom
+	c.dueSet = first
+	c.mu.Unlock()
 	seen := false
 	err = c.client.bus.driver.Scan(ctx, Range{Kind: byTime, AllKeys: true, From: from}, func(row Row) bool {
 		if !seen {
@@ -119,8 +121,8 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 		wait = 0
 	}
 	c.mu.Lock()
-	if err == nil && c.dueSet == set {
-		c.dueFrom = first
+	if err == nil {
+		c.dueFrom = min(first, c.dueSet)
 	}
 	c.mu.Unlock()
 	return due, wait, err
