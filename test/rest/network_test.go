@@ -124,7 +124,7 @@ func (c *cluster) install(pkg string) reply {
 		if r.status != 200 || strings.Contains(r.body, `"OK"`) {
 			return r
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 	c.t.Fatal("the package is not checked in time")
 	return reply{}
