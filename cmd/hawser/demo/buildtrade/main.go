@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/hawser-project/hawser/cmd/hawser/demo"
 )
@@ -40,5 +41,8 @@ func run(out string) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	return os.WriteFile(out, packed.Bytes(), 0o644) //nolint:gosec // part of the source tree
+	if err := os.WriteFile(out, packed.Bytes(), 0o644); err != nil { //nolint:gosec // part of the source tree
+		return err
+	}
+	return os.WriteFile(out+".go-version", []byte(runtime.Version()+"\n"), 0o644) //nolint:gosec // the same
 }
