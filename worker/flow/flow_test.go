@@ -125,11 +125,9 @@ func TestModulesAreCheckedWithoutACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = checker.Close(context.Background()) }()
-	for i, octets := range shared.octets {
-		manifest, err := checker.Check("m", octets)
-		if err != nil || string(manifest) != string(shared.modules[i].Manifest) {
-			t.Errorf("got %s, %v, want %s", manifest, err, shared.modules[i].Manifest)
-		}
+	manifest, err := checker.Check("m", shared.octets[0])
+	if err != nil || string(manifest) != string(shared.modules[0].Manifest) {
+		t.Errorf("got %s, %v, want %s", manifest, err, shared.modules[0].Manifest)
 	}
 	if _, err := checker.Check("m", []byte("no module")); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("octets that are no module: got %v", err)

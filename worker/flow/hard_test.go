@@ -128,6 +128,15 @@ func TestBadFlowsFailAlone(t *testing.T) {
 	}
 }
 
+func TestAStepThatTakesTooLongTwiceFailsItsFlow(t *testing.T) {
+	t.Parallel()
+	c := start(t, withConfig(func(c *worker.Config) { c.StepTime, c.StepFuel = 200*time.Millisecond, 1<<40 }))
+	st := c.failure(alice, "r", "loop", 1<<40)
+	if !strings.Contains(st.ErrorMessage, "took too long") || st.ErrorType != "PLATFORM_ERROR" {
+		t.Errorf("got %s %q, want a step that took too long", st.ErrorType, st.ErrorMessage)
+	}
+}
+
 func TestStepsThatConflictRunAgain(t *testing.T) {
 	t.Parallel()
 	c := start(t)

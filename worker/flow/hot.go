@@ -21,7 +21,12 @@ type hot struct {
 	flows  map[string]*list.Element // by flow id; guarded by mu, as is all below
 	recent *list.List               // of hotFlow, longest unused first
 	bytes  int
+	kept   int // so many times
+	usual  int // octets that a flow of little work has of its own, by the last one that was measured
 }
+
+// measured says how many flows of little work one is measured for: looking costs a tenth of a short step.
+const measured = 16
 
 type hotFlow struct {
 	id       string
@@ -52,9 +57,9 @@ func (h *hot) take(id string, at chain) *wasm.Instance {
 	return nil
 }
 
-// keep takes an instance until it is wanted again.
-func (h *hot) keep(id string, at chain, i *wasm.Instance) {
-	f := hotFlow{id, at, i, i.Dirty(), time.Now()}
+// keep takes an instance until it is wanted again. Of one that has not worked much the memory is mostly guessed.
+func (h *hot) keep(id string, at chain, i *wasm.Instance, worked bool) {
+	f := hotFlow{id: id, at: at, instance: i, bytes: h.size(i, worked), since: time.Now()}
 	i.Log = nil
 	var drop []hotFlow
 	h.mu.Lock()
@@ -68,6 +73,24 @@ func (h *hot) keep(id string, at chain, i *wasm.Instance) {
 	}
 	h.mu.Unlock()
 	h.dropAll(drop)
+}
+
+// size is how much memory an instance has of its own, about.
+func (h *hot) size(i *wasm.Instance, worked bool) int {
+	h.mu.Lock()
+	usual, look := h.usual, worked || h.kept%measured == 0
+	h.kept++
+	h.mu.Unlock()
+	if !look {
+		return usual
+	}
+	bytes := i.Dirty()
+	if !worked {
+		h.mu.Lock()
+		h.usual = bytes
+		h.mu.Unlock()
+	}
+	return bytes
 }
 
 // remove takes a flow out. h.mu is held.

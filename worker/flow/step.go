@@ -78,7 +78,7 @@ func (s *step) advance() (err error) {
 		switch {
 		case s.instance == nil:
 		case kept && !s.run.State.Terminal():
-			s.w.hot.keep(s.run.ID, s.run.Chain, s.instance)
+			s.w.hot.keep(s.run.ID, s.run.Chain, s.instance, s.w.StepFuel-s.fuel > muchFuel || s.run.Events > manyEvents)
 		default:
 			s.w.putBack(s.instance)
 		}
@@ -231,6 +231,9 @@ func (s *step) payload(m place) ([]byte, error) {
 	s.taken = append(s.taken, m)
 	return octets, err
 }
+
+// A flow that has used so much fuel in a step, or has had so many events, may have grown.
+const muchFuel, manyEvents = 5_000_000, 64
 
 // entryFuel is what each entry into the module counts for, so that a flow can't go round for ever without computing.
 const entryFuel = 50_000
