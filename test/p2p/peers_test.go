@@ -325,3 +325,51 @@ func BenchmarkLatency(b *testing.B) {
 	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
 }
+
+// BenchmarkBesideDeadPeers compares the time to a living peer alone with that beside two dead peers, one that refuses
+// connections and one that never says a word, each with 1,000 messages waiting.
+func BenchmarkBesideDeadPeers(b *testing.B) {
+	here, there, alice, bob := twoClusters(b, options{})
+	there.wait("message", has(here.send(alice, bob, nil)))
+	until(b, "acknowledgement", func() bool { return here.counter("hawser_link_outbound_total", "acknowledged") == 1 })
+	there.credit = make(chan struct{}, 1)
+	measure := func() (p50, p99 time.Duration) {
+		var all []time.Duration
+		for range b.N {
+			begun := time.Now()
+			here.send(alice, bob, make([]byte, 1024))
+			<-there.credit
+			all = append(all, time.Since(begun))
+		}
+		slices.Sort(all)
+		return all[len(all)/2], all[len(all)*99/100]
+	}
+	aloneHalf, aloneMost := measure()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	must(b, err)
+	defer func() { _ = silent.Close() }()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	must(b, err)
+	_ = closed.Close()
+	for name, address := range map[string]string{"Refusing": closed.Addr().String(), "Silent": silent.Addr().String()} {
+		p := newPerson(b, name)
+		here.list(alice, p, p.record("https://"+address, 1))
+		for range 1000 {
+			here.send(alice, p, make([]byte, 100))
+		}
+	}
+	until(b, "parked messages", func() bool { return here.parkedRecords() >= 2000 })
+	besideHalf, besideMost := measure()
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(aloneHalf.Microseconds()), "alone-p50-us")
+	b.ReportMetric(float64(aloneMost.Microseconds()), "alone-p99-us")
+	b.ReportMetric(float64(besideHalf.Microseconds()), "beside-p50-us")
+	b.ReportMetric(float64(besideMost.Microseconds()), "beside-p99-us")
+}
+
+// parkedRecords is how many records of p2p.out are finished although their messages are not delivered.
+func (c *cluster) parkedRecords() int {
+	pos, err := c.store.Position(string(topic.LinkManager), topic.P2POut.Name, 0)
+	must(c.t, err)
+	return int(pos.Low) + len(pos.Above) - int(c.counter("hawser_link_outbound_total", "acknowledged"))
+}

@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,9 +14,6 @@ import (
 	"github.com/hawser-project/hawser/cluster/topic"
 	"github.com/hawser-project/hawser/corda/p2p"
 )
-
-// errServerName is why a handshake fails that asks for a name of which we have no certificate, or for none.
-var errServerName = errors.New("no certificate for this server name")
 
 // certificates is what the server shows. It is replaced as a whole.
 type certificates struct {
@@ -56,30 +52,27 @@ func (c *certificates) replace(config topic.GatewayConfig, signer func(topic.TLS
 }
 
 // choose finds the certificate for a handshake: the first that is for the name asked for and whose key the client can
-// check (spec/p2p-wire.md 6.4).
-func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+// check (spec/p2p-wire.md 6.4). There is none if no name is asked for. Without certificate and error the TLS library
+// answers with the alert unrecognized_name, as Corda does; with any error it would be internal_error.
+func (c *certificates) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
 	set := c.current.Load()
 	if set == nil || hello.ServerName == "" {
-		return nil, errServerName
+		return nil
 	}
-	var last error = errServerName
 	for _, certificate := range set.list {
-		if !p2p.MatchesSNI(certificate.Leaf, hello.ServerName) {
-			continue
-		}
-		if last = hello.SupportsCertificate(certificate); last == nil || !supportsKey(hello, certificate) {
-			return certificate, nil
+		if p2p.MatchesSNI(certificate.Leaf, hello.ServerName) && supportsKey(hello, certificate) {
+			return certificate
 		}
 	}
-	return nil, last
+	return nil
 }
 
-// supportsKey is false where only the form of the name keeps the certificate from being supported: our rules for names
-// are not the TLS library's.
+// supportsKey says whether the client can check the key. Our rules for names are not the TLS library's, so it is asked
+// without one.
 func supportsKey(hello *tls.ClientHelloInfo, certificate *tls.Certificate) bool {
 	nameless := *hello
 	nameless.ServerName = ""
-	return nameless.SupportsCertificate(certificate) != nil
+	return nameless.SupportsCertificate(certificate) == nil
 }
 
 // signer is a private key that is with crypto.

@@ -133,13 +133,16 @@ func (c *countedConn) Close() error {
 func (w *Worker) secure(l net.Listener) net.Listener {
 	base := &tls.Config{
 		MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
-		GetCertificate: w.certs.choose,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			certificate := w.certs.choose(hello)
+			if certificate == nil {
+				w.metrics.refused.WithLabelValues("server name").Inc()
+			}
+			return certificate, nil
+		},
 	}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		switch {
-		case hello.ServerName == "":
-			w.metrics.refused.WithLabelValues("no server name").Inc()
-			return nil, errServerName
 		case !offersAES(hello.CipherSuites):
 			w.metrics.refused.WithLabelValues("cipher suites").Inc()
 			return nil, errors.New("no cipher suite in common")

@@ -16,7 +16,7 @@ import (
 const (
 	feedEvery  = 10 * time.Second
 	feedRetry  = 500 * time.Millisecond
-	feedSettle = 20 * time.Millisecond // changes come in groups
+	feedSettle = 10 * time.Millisecond // between two: changes come in groups
 )
 
 // feedGateway keeps the gateway's certificates what the tables say, also when the gateway was restarted.
@@ -39,22 +39,23 @@ func (w *Worker) feedGateway(ctx context.Context) {
 				w.Log.WarnContext(ctx, "the gateway has not got its certificates", "error", err)
 			}
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-w.changed:
-			timer.Reset(feedSettle)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
+		if !sleep(ctx, feedSettle, nil) || !sleep(ctx, pause, w.changed) {
 			return
 		}
 	}
+}
+
+// sleep returns after a time, or when early has something, and reports false when ctx ends.
+func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-early:
+	case <-timer.C:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // gatewayConfig makes what the gateway is told.
