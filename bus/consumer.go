@@ -35,8 +35,9 @@ type Consumer struct {
 	stopping bool
 	// dueFrom is at or below the due time of every timer: what lies before it was deleted, and a scan need not walk over
 	// it. dueSet is the earliest due time of those set since the last scan began; such a scan may not have seen them.
-	dueFrom string
-	dueSet  string
+	dueFrom  string
+	dueSet   string
+	nextScan time.Time // when the feed looks next, at the latest
 
 	work  sync.WaitGroup
 	slots chan struct{}
@@ -270,7 +271,7 @@ func (c *Consumer) commit(tx *Tx) (Commit, error) {
 	}
 	commit, err := c.client.bus.commit(context.WithoutCancel(c.ctx), step)
 	if err == nil && len(tx.timers) > 0 {
-		c.timersSet(tx.timers)
+		c.timersSet(tx.input.Key, tx.timers)
 	}
 	return commit, err
 }

@@ -62,7 +62,7 @@ func (c *Consumer) feedTimers(ctx context.Context) error {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-c.wake:
+		case <-c.wake: // a timer was set that is due sooner
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
@@ -71,18 +71,34 @@ func (c *Consumer) feedTimers(ctx context.Context) error {
 	}
 }
 
-// timersSet takes note of timers that were committed, and wakes the feed.
-func (c *Consumer) timersSet(timers map[string]time.Time) {
+// timersSet takes note of timers that were committed. What is due already goes to its handler at once; the feed is woken
+// only for what is due before it would look again, so that busy timers cost no scans.
+func (c *Consumer) timersSet(key string, timers map[string]time.Time) {
+	now := time.Now()
+	var due []*input
+	wake := false
 	c.mu.Lock()
-	for _, at := range timers {
+	for name, at := range timers {
 		if at.IsZero() {
 			continue
 		}
-		due := string(encodeDue(at))
-		c.dueSet = min(c.dueSet, due)
-		c.dueFrom = min(c.dueFrom, due)
+		row := string(encodeDue(at))
+		c.dueSet, c.dueFrom = min(c.dueSet, row), min(c.dueFrom, row)
+		if at = decodeDue([]byte(row)); at.After(now) {
+			wake = wake || at.Before(c.nextScan)
+			continue
+		}
+		due = append(due, c.timerInput(row, key, name, at))
 	}
 	c.mu.Unlock()
+	for _, in := range due {
+		if c.takeOff(in.ID) {
+			c.enqueue(in) // refused only when the consumer stops; the rows stay
+		}
+	}
+	if !wake {
+		return
+	}
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -97,6 +113,7 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 	first := string(encodeDue(now)) // the due time of the first timer there is, or now
 	from := c.dueFrom
 	c.dueSet = first
+	c.nextScan = now.Add(maxTimerWait) // the scan may not see what is set from now on: that wakes the feed again
 	c.mu.Unlock()
 	seen := false
 	err = c.client.bus.driver.Scan(ctx, Range{Kind: byTime, AllKeys: true, From: from}, func(row Row) bool {
@@ -121,10 +138,11 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 		wait = 0
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err == nil {
 		c.dueFrom = min(first, c.dueSet)
 	}
-	c.mu.Unlock()
+	c.nextScan = now.Add(wait)
 	return due, wait, err
 }
 

@@ -171,6 +171,7 @@ func Run(t *testing.T, harness func(t testing.TB) Harness) {
 		{"an id used again with another body is refused", reusedID},
 		{"a refused command changes nothing and is refused again", refusedCommand},
 		{"a timer fires once, over a restart, and can be moved and stopped", timers},
+		{"timers of many keys fire once each, in time", manyTimers},
 		{"steps that meet on shared state run again", conflicts},
 		{"poison sets aside its key only, and can be replayed", poison},
 		{"a held input waits for its table entry", held},
@@ -655,5 +656,34 @@ func unknownFields(t *testing.T, h Harness) {
 		return err
 	}); err != nil || got.Extra != "kept" {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// manyTimers sets timers that are due at once, soon and later, from many keys at a time: none is late, none comes twice.
+func manyTimers(t *testing.T, h Harness) {
+	var late atomic.Int64
+	c := start(t, h, func(_ *bus.Client, w *bus.Consumer) {
+		in.Handle(w, func(_ context.Context, tx *bus.Tx, _ string, v item) error {
+			tx.SetTimer("t", tx.Now().Add(time.Duration(v.N)*time.Millisecond))
+			return nil
+		})
+		w.HandleTimers(func(ctx context.Context, tx *bus.Tx, key, _ string) error {
+			if time.Since(tx.Input().Time) > 5*time.Second {
+				late.Add(1)
+			}
+			return sum(ctx, tx, key, item{N: 1})
+		})
+	})
+	const keys = 300
+	for k := range keys {
+		c.publish(fmt.Sprintf("k%d", k), item{N: k % 3 * 40})
+	}
+	c.until("every timer", func() bool { return len(c.outputs()) >= keys })
+	wait(50 * time.Millisecond)
+	if n := len(c.outputs()); n != keys {
+		t.Errorf("%d timers fired %d times", keys, n)
+	}
+	if n := late.Load(); n > 0 {
+		t.Errorf("%d timers were late", n)
 	}
 }
