@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net/netip"
 	"runtime"
 	"strconv"
 	"sync"
@@ -26,7 +27,7 @@ const (
 // checkPassword takes the same time for a name that does not exist.
 func (w *Worker) checkPassword(ctx context.Context, req topic.Login) (topic.LoginResult, error) {
 	login := rbac.NormalLogin(req.Name)
-	leave, err := w.guard.enter(ctx, login, req.Source)
+	leave, err := w.guard.enter(ctx, login, network(req.Source))
 	if err != nil {
 		return topic.LoginResult{}, err
 	}
@@ -92,16 +93,21 @@ func (g *guard) enter(ctx context.Context, name, source string) (leave func(righ
 		g.part(name, lock)
 		return nil, err
 	}
+	if err := g.delayed(name, source); err != nil { // by checks that were let in before this one
+		<-lock.held
+		g.part(name, lock)
+		return nil, err
+	}
 	if err := acquire(ctx, g.slots); err != nil {
 		<-lock.held
 		g.part(name, lock)
 		return nil, err
 	}
 	return func(right bool) {
+		g.record(name, source, right) // before the next one of the name looks
 		<-g.slots
 		<-lock.held
 		g.part(name, lock)
-		g.record(name, source, right)
 	}, nil
 }
 
@@ -115,14 +121,11 @@ func acquire(ctx context.Context, slot chan struct{}) error {
 }
 
 func (g *guard) join(name, source string) (*nameLock, error) {
+	if err := g.delayed(name, source); err != nil {
+		return nil, err
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
-	for _, a := range attempts(name, source) {
-		if f := g.wrong[a]; f != nil && now.Before(f.until) {
-			return nil, tooMany(f.until.Sub(now))
-		}
-	}
 	if g.waiting >= maxChecksWaiting {
 		return nil, tooMany(time.Second)
 	}
@@ -134,6 +137,19 @@ func (g *guard) join(name, source string) (*nameLock, error) {
 	}
 	lock.users++
 	return lock, nil
+}
+
+// delayed says whether the name from the source, or the source, has to wait.
+func (g *guard) delayed(name, source string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	for _, a := range attempts(name, source) {
+		if f := g.wrong[a]; f != nil && now.Before(f.until) {
+			return tooMany(f.until.Sub(now))
+		}
+	}
+	return nil
 }
 
 func (g *guard) part(name string, lock *nameLock) {
@@ -156,7 +172,7 @@ func (g *guard) record(name, source string, right bool) {
 	g.forget(now)
 	for _, a := range attempts(name, source) {
 		f := g.wrong[a]
-		if f == nil {
+		if f == nil || now.Sub(f.last) > forgetAfter {
 			f = &failures{}
 			g.wrong[a] = f
 		}
@@ -182,6 +198,18 @@ func (g *guard) forget(now time.Time) {
 			delete(g.wrong, a)
 		}
 	}
+}
+
+// network is what one who asks can be taken to have of addresses: one of IPv4, and a whole /64 of IPv6.
+func network(source string) string {
+	at, err := netip.ParseAddr(source)
+	if err != nil {
+		return source
+	}
+	if at = at.WithZone("").Unmap(); at.Is6() {
+		at = netip.PrefixFrom(at, 64).Masked().Addr()
+	}
+	return at.String()
 }
 
 func attempts(name, source string) []attempt {

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,4 +91,60 @@ func TestChecksOfANameComeOneAtATime(t *testing.T) {
 			t.Errorf("%d names and %d waiting are left behind", len(g.names), g.waiting)
 		}
 	})
+}
+
+func TestWrongPasswordsInParallelAreSlowedDownToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard()
+		var let atomic.Int32
+		var group sync.WaitGroup
+		for range 100 {
+			group.Go(func() {
+				leave, err := g.enter(t.Context(), "bob", "10.0.0.1")
+				if err == nil {
+					let.Add(1)
+					time.Sleep(10 * time.Millisecond) // the hash
+					leave(false)
+				}
+			})
+		}
+		group.Wait()
+		if let.Load() != freeTries+1 {
+			t.Errorf("%d wrong passwords sent at once were checked, want %d", let.Load(), freeTries+1)
+		}
+		if len(g.names) != 0 || g.waiting != 0 {
+			t.Errorf("%d names and %d waiting are left behind", len(g.names), g.waiting)
+		}
+	})
+}
+
+func TestWrongPasswordsAreForgottenAfterAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard()
+		for range 100 { // people who mistype now and then, behind one address
+			if !try(t, g, "bob", "10.0.0.1", false) {
+				t.Fatal("not let in")
+			}
+			time.Sleep(forgetAfter + time.Second)
+		}
+		for range freeTries {
+			if !try(t, g, "bob", "10.0.0.1", false) {
+				t.Error("slowed down for what was wrong long ago")
+			}
+		}
+	})
+}
+
+func TestAHostOfIPv6IsOneSource(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{
+		"2001:db8::1:2:3:4": "2001:db8::", "2001:db8::ffff:0:0:9": "2001:db8::", "fe80::1%eth0": "fe80::",
+		"::ffff:10.0.0.1": "10.0.0.1", "10.0.0.1": "10.0.0.1", "": "", "@": "@",
+	} {
+		if got := network(source); got != want {
+			t.Errorf("%q: got %q, want %q", source, got, want)
+		}
+	}
 }
