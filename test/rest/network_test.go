@@ -195,6 +195,10 @@ func TestANetworkFromThePackageToTheFlow(t *testing.T) {
 	}
 	ad.post(base+"/flow/"+a, `{"clientRequestId":"r-1","flowClassName":"demo.Ping","requestBody":{"n": 1}}`).
 		want(409, "A flow has already been started for the requested holdingId and clientRequestId.", `"flowStatus":"START_REQUESTED"`)
+	c.flows.refuseStarts(true)
+	ad.post(base+"/flow/"+a, `{"clientRequestId":"r-9","flowClassName":"demo.Ping","requestBody":{}}`).
+		want(405, `"title":"Flow start capabilities of virtual node `+a+` are not operational."`)
+	c.flows.refuseStarts(false)
 	ad.post(base+"/flow/"+a, `{"startFlow":{"clientRequestId":"r-2","flowClassName":"demo.Ping","requestBody":"{\"n\":2}"}}`).want(202)
 	if c.flows.arguments != `{"n":2}` {
 		t.Errorf("arguments: %s", c.flows.arguments)

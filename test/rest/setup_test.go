@@ -245,6 +245,8 @@ type flows struct {
 	all map[string]flow.Status
 	// arguments are those of the last start.
 	arguments string
+	// inactive has starts refused as the worker does it for a node that takes none.
+	inactive bool
 }
 
 func (f *flows) Run(ctx context.Context, ready func()) error {
@@ -269,6 +271,9 @@ func (f *flows) Run(ctx context.Context, ready func()) error {
 func (f *flows) start(_ context.Context, tx *bus.Tx, key string, req flow.Start) (flow.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.inactive {
+		return flow.Status{}, fault.New(fault.Conflict, "not operational").With(flow.ReasonDetail, flow.ReasonInactive)
+	}
 	id := req.Holder + "/" + req.ClientRequestID
 	if s, exists := f.all[id]; exists {
 		return s, fault.New(fault.Conflict, "started already").With("flowStatus", string(s.State)).With("flowId", s.FlowID)
@@ -297,6 +302,13 @@ func (f *flows) list(_ context.Context, filter topic.FlowFilter) (list []flow.St
 		}
 	}
 	return list, nil
+}
+
+// refuseStarts has starts refused, or no longer.
+func (f *flows) refuseStarts(refuse bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inactive = refuse
 }
 
 // end ends a flow.

@@ -63,8 +63,7 @@ func (w *Worker) startFlow(ctx context.Context, in startFlowInput) (flowOutput, 
 		return flowOutput{}, err
 	}
 	if !node.MayStartFlows() {
-		return flowOutput{}, failure(http.StatusMethodNotAllowed,
-			fmt.Sprintf("Flow start capabilities of virtual node %s are not operational.", in.Holder))
+		return flowOutput{}, startsNotOperational(in.Holder)
 	}
 	if err := flow.CheckRequestID(b.ClientRequestID); err != nil {
 		return flowOutput{}, err
@@ -77,12 +76,26 @@ func (w *Worker) startFlow(ctx context.Context, in startFlowInput) (flowOutput, 
 	status, _, err := topic.StartFlow.Do(ctx, w.Bus, key, commandID(ctx), flow.Start{
 		Holder: in.Holder.String(), ClientRequestID: b.ClientRequestID, Class: b.Class, Arguments: arguments, User: eventOf(ctx).login,
 	})
-	if fault.KindOf(err) == fault.Conflict {
-		f := failure(http.StatusConflict, "A flow has already been started for the requested holdingId and clientRequestId.")
-		maps.Copy(f.Details, fault.DetailsOf(err))
-		err = f
+	return flowOf(status), startRefused(in.Holder, err)
+}
+
+// startRefused gives the refusals of a start the statuses and titles that Corda's have. The flow worker may know of a node
+// that became inactive after it was looked at here.
+func startRefused(holder identity.ShortHash, err error) error {
+	if fault.KindOf(err) != fault.Conflict {
+		return err
 	}
-	return flowOf(status), err
+	details := fault.DetailsOf(err)
+	if details[flow.ReasonDetail] == flow.ReasonInactive {
+		return startsNotOperational(holder)
+	}
+	f := failure(http.StatusConflict, "A flow has already been started for the requested holdingId and clientRequestId.")
+	maps.Copy(f.Details, details)
+	return f
+}
+
+func startsNotOperational(holder identity.ShortHash) error {
+	return failure(http.StatusMethodNotAllowed, fmt.Sprintf("Flow start capabilities of virtual node %s are not operational.", holder))
 }
 
 // argumentsOf are always JSON: text that is none becomes a JSON string.
