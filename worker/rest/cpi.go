@@ -72,7 +72,7 @@ func formError(err error) error {
 	if errors.As(err, &tooLong) {
 		return tooLarge(tooLong.Limit+1, tooLong.Limit)
 	}
-	return fault.New(fault.Invalid, "the multipart body is damaged, cut short or came in too slowly: %w", err)
+	return fault.New(fault.Invalid, "the multipart body is damaged, cut short or came in too slowly: %w", withoutAddresses(err))
 }
 
 type uploadStatusOutput struct {

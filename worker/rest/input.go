@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -129,7 +130,17 @@ func (r *request) bodyError(err error) error {
 	if errors.As(err, &tooLong) {
 		return tooLarge(tooLong.Limit+1, tooLong.Limit)
 	}
-	return fault.New(fault.Invalid, "the body of the request is cut short or came in too slowly: %w", err)
+	return fault.New(fault.Invalid, "the body of the request is cut short or came in too slowly: %w", withoutAddresses(err))
+}
+
+// withoutAddresses leaves of an error of the connection what went wrong. The rest of its text is the addresses of the two
+// ends, and ours may be one behind a proxy that clients are not to know.
+func withoutAddresses(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
 }
 
 func tooLarge(length, limit int64) error {

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -96,6 +99,23 @@ func TestInternalErrorsSayNothing(t *testing.T) {
 		e.fail(out, err)
 		if got := out.Body.String(); got != want || out.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%v: got %s, want %s", err, got, want)
+		}
+	}
+}
+
+func TestABrokenBodyIsNotAnsweredWithAddresses(t *testing.T) {
+	t.Parallel()
+	broken := &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 9, 8, 7), Port: 8888},
+		Addr: &net.TCPAddr{IP: net.IPv4(10, 6, 5, 4), Port: 4711}, Err: os.ErrDeadlineExceeded}
+	w := setup(t)
+	for path, contentType := range map[string]string{"/api/v5_3/role": "application/json", "/api/v5_3/cpi": "multipart/form-data; boundary=b"} {
+		r := httptest.NewRequest("POST", path, iotest.ErrReader(broken))
+		r.Header.Set("Content-Type", contentType)
+		r.SetBasicAuth("admin", "p")
+		out := httptest.NewRecorder()
+		w.serve(out, r)
+		if body := out.Body.String(); out.Code != http.StatusBadRequest || strings.Contains(body, "10.") || !strings.Contains(body, "timeout") {
+			t.Errorf("%s: got %d %s, want 400 with the reason and without addresses", path, out.Code, body)
 		}
 	}
 }
