@@ -54,7 +54,7 @@ func (s *Store) PutBlob(ctx context.Context, r io.Reader, limit int64) (bus.Blob
 	}
 	blob, err := write(ctx, f, r, limit)
 	if err == nil {
-		err = f.Sync()
+		s.mustSync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return bus.Blob{}, errors.Join(err, b.fs.Remove(temporary))
@@ -62,7 +62,20 @@ func (s *Store) PutBlob(ctx context.Context, r io.Reader, limit int64) (bus.Blob
 	if err := b.fs.Rename(temporary, b.path(blob.ID)); err != nil {
 		return bus.Blob{}, fmt.Errorf("name a blob: %w", err)
 	}
-	return blob, syncDir(b.fs, b.dir)
+	d, err := b.fs.OpenDir(b.dir)
+	if err != nil {
+		return bus.Blob{}, fmt.Errorf("open the directory of blobs: %w", err)
+	}
+	s.mustSync(d)
+	return blob, d.Close()
+}
+
+// mustSync ends the process where a file can't be synced: what is on the disk is not known from then on, and a second try
+// that succeeds would say nothing.
+func (s *Store) mustSync(f vfs.File) {
+	if err := f.Sync(); err != nil {
+		s.fatal(fmt.Errorf("sync a blob: %w", err))
+	}
 }
 
 func write(ctx context.Context, w io.Writer, r io.Reader, limit int64) (blob bus.Blob, err error) {
@@ -107,15 +120,6 @@ func (e *tooLarge) Error() string {
 	return fmt.Sprintf("the content is over the limit of %d octets", e.limit)
 }
 func (e *tooLarge) FaultKind() string { return "too large" }
-
-// syncDir makes the names in a directory durable.
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open the directory %s: %w", dir, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // OpenBlob implements bus.Driver.
 func (s *Store) OpenBlob(_ context.Context, id bus.BlobID) (bus.BlobReader, error) {
