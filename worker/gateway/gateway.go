@@ -40,6 +40,9 @@ type Config struct {
 	Path string
 	// Connections from other clusters at a time, and of those from one address. Defaults 10,000 and 1,000.
 	Connections, ConnectionsPerSource int
+	// BodyOctets of requests that are under way are in memory at a time, BodyOctetsPerSource of them from one address; a
+	// request beyond is answered 503, and its sender tries again. Defaults 512 MiB and 128 MiB.
+	BodyOctets, BodyOctetsPerSource int
 	// HandshakesPerSecond from one address; more are refused before a signature is spent. Default 50, in bursts of 200.
 	HandshakesPerSecond float64
 	// NoBatch leaves out the offer of batches, so that every gateway is talked to as to Corda's.
@@ -59,6 +62,8 @@ func (c Config) orDefault() Config {
 	}
 	set(&c.Connections, 10_000)
 	set(&c.ConnectionsPerSource, 1_000)
+	set(&c.BodyOctets, 512<<20)
+	set(&c.BodyOctetsPerSource, 128<<20)
 	set(&c.HandshakesPerSecond, 50)
 	set(&c.ConnectTimeout, 10*time.Second)
 	set(&c.ResponseTimeout, 3*time.Second)

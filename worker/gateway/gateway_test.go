@@ -323,6 +323,48 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
+func TestBodiesInMemoryAreLimited(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	s := newSetup(t, func(c *Config) { c.BodyOctets, c.BodyOctetsPerSource = 4*size, 2*size })
+	whole := request("/", "application/json", strings.Repeat("x", size))
+	held := make([]net.Conn, 0, 3)
+	for range cap(held) { // two fill the memory of the source but for a little; the third is one too many
+		c, err := s.dial(ipName)
+		must(t, err)
+		defer func() { _ = c.Close() }()
+		held = append(held, c)
+	}
+	for _, c := range held[:2] {
+		_, err := io.WriteString(c, whole[:len(whole)-1])
+		must(t, err)
+	}
+	for s.octetsTaken() < 2*size {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := io.WriteString(held[2], whole)
+	must(t, err)
+	if res, _ := readResponse(t, bufio.NewReader(held[2])); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a body too many: got %d, want 503", res.StatusCode)
+	}
+	for _, c := range held[:2] {
+		_, err := io.WriteString(c, "x")
+		must(t, err)
+		if res, _ := readResponse(t, bufio.NewReader(c)); res.StatusCode != http.StatusBadRequest {
+			t.Errorf("a body that had its memory: got %d, want 400 since it is no message", res.StatusCode)
+		}
+	}
+	if res, _, _, _ := s.exchange(request("/", "application/json", linkMessage("m"))); res.StatusCode != 200 || s.octetsTaken() != 0 {
+		t.Errorf("afterwards: got %d, %d octets are still taken", res.StatusCode, s.octetsTaken())
+	}
+}
+
+func (s *setup) octetsTaken() int {
+	s.gateway.sources.mu.Lock()
+	defer s.gateway.sources.mu.Unlock()
+	return s.gateway.sources.octets
+}
+
 func (s *setup) post(bodies ...string) (topic.PostResult, error) {
 	p := topic.Post{URL: "https://" + s.addr, Trust: topic.Trust{ID: "t", Roots: [][]byte{s.root.Raw}}}
 	for _, b := range bodies {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,8 +85,15 @@ func (w *Worker) answer(req *http.Request) (status int, body []byte) {
 	if status := w.check(req); status != http.StatusOK {
 		return status, nil
 	}
-	octets, err := readBody(req.Body, int(req.ContentLength))
-	if err != nil {
+	from, _ := netip.ParseAddrPort(req.RemoteAddr)
+	memory := w.sources.memory(from.Addr().Unmap())
+	defer memory.free()
+	octets, err := readBody(req.Body, int(req.ContentLength), memory.grow)
+	switch {
+	case errors.Is(err, errMemory):
+		w.metrics.refused.WithLabelValues("memory").Inc()
+		return http.StatusServiceUnavailable, nil
+	case err != nil:
 		return http.StatusBadRequest, nil
 	}
 	if req.Header.Get("Content-Type") == batchContentType {
@@ -136,12 +144,22 @@ func (w *Worker) deliver(ctx context.Context, d topic.Delivery) (topic.Receipt, 
 
 const firstRead = 64 << 10
 
-// readBody reads a body of a stated length. Memory is taken as octets come, not as they are promised.
-func readBody(r io.Reader, length int) ([]byte, error) {
+var errMemory = errors.New("the bodies of requests take too much memory")
+
+// readBody reads a body of a stated length. Memory is taken as octets come, not as they are promised; grow says whether it
+// may be.
+func readBody(r io.Reader, length int, grow func(octets int) bool) ([]byte, error) {
+	if !grow(min(length, firstRead)) {
+		return nil, errMemory
+	}
 	body := make([]byte, 0, min(length, firstRead))
 	for len(body) < length {
 		if len(body) == cap(body) {
-			grown := make([]byte, len(body), min(length, 4*cap(body)))
+			size := min(length, 4*cap(body))
+			if !grow(size) {
+				return nil, errMemory
+			}
+			grown := make([]byte, len(body), size)
 			copy(grown, body)
 			body = grown
 		}

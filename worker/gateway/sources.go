@@ -17,13 +17,15 @@ var errTooMany = errors.New("too many handshakes from this address")
 type sources struct {
 	limits Config
 
-	mu    sync.Mutex
-	total int
-	known map[netip.Addr]*source
+	mu     sync.Mutex
+	total  int
+	octets int // of bodies
+	known  map[netip.Addr]*source
 }
 
 type source struct {
 	connections int
+	octets      int
 	handshakes  *rate.Limiter
 	seen        time.Time
 }
@@ -55,7 +57,7 @@ func (s *sources) forget(now time.Time) {
 		return
 	}
 	for at, e := range s.known {
-		if e.connections == 0 && (now.Sub(e.seen) > time.Minute || len(s.known) >= maxSources) {
+		if e.connections == 0 && e.octets == 0 && (now.Sub(e.seen) > time.Minute || len(s.known) >= maxSources) {
 			delete(s.known, at)
 		}
 	}
@@ -87,6 +89,43 @@ func (s *sources) handshake(at netip.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.of(at, time.Now()).handshakes.Allow()
+}
+
+// memory is what the body of one request takes of the bounds.
+type memory struct {
+	sources *sources
+	from    *source
+	octets  int
+}
+
+func (s *sources) memory(at netip.Addr) *memory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &memory{sources: s, from: s.of(at, time.Now())}
+}
+
+// grow says whether the body may have that many octets in all.
+func (m *memory) grow(octets int) bool {
+	s := m.sources
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more := octets - m.octets
+	if s.octets+more > s.limits.BodyOctets || m.from.octets+more > s.limits.BodyOctetsPerSource {
+		return false
+	}
+	s.octets += more
+	m.from.octets += more
+	m.octets = octets
+	return true
+}
+
+// free gives it back.
+func (m *memory) free() {
+	m.sources.mu.Lock()
+	defer m.sources.mu.Unlock()
+	m.sources.octets -= m.octets
+	m.from.octets -= m.octets
+	m.octets = 0
 }
 
 func addressOf(a net.Addr) netip.Addr {
