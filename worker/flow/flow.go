@@ -84,7 +84,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Instances that wait for the next flow, per virtual node and module, and in all.
-const poolPerNode, poolTotal = 64, 256
+const poolPerNode, poolTotal = 128, 512
 
 // Worker is the flow worker.
 type Worker struct {
