@@ -5,9 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/url"
 	"strings"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/hawser-project/hawser/cluster/cpi"
 	"github.com/hawser-project/hawser/cluster/grouppolicy"
+	"github.com/hawser-project/hawser/cluster/key"
+	"github.com/hawser-project/hawser/cluster/member"
 	"github.com/hawser-project/hawser/corda/x500"
 )
 
@@ -272,6 +276,11 @@ func TestMemberFilesCrossClusters(t *testing.T) {
 	two.admin().get(base+"/members/"+b).want(200, alice, bob)
 	one.admin().post(files+a+confirmed, exported).want(400, "itself")
 
+	// A member who names another's key beside its own would have that member's sessions taken for its own.
+	thief := withStolenKey(t, exported, "O=Mallory, L=London, C=GB")
+	stolen := "?fingerprint=" + url.QueryEscape(imports("", thief).want(400).field("details", "fingerprint"))
+	imports(stolen, thief).want(409, "names a session key that is "+alice+"'s")
+
 	// The same name with another key: only with replace.
 	three, a2 := prepare(alice, "alice.example")
 	substitute := three.admin().get(files + a2).want(200).body
@@ -288,6 +297,45 @@ func TestMemberFilesCrossClusters(t *testing.T) {
 	d := four.node(bob, sum)
 	four.admin().post(files+d+confirmed, exported).want(400, "is for group "+group)
 	four.admin().get(files+d).want(409, "not registered yet")
+}
+
+// withStolenKey makes a member file under another name and key, which has the key of the member of the given file too.
+func withStolenKey(t *testing.T, file, name string) string {
+	t.Helper()
+	theirs, err := member.ParseFile([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(own.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := theirs.Info().SessionKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	context := make(map[string]string)
+	for _, e := range theirs.Member {
+		context[e.Key] = e.Value
+	}
+	context[member.KeyName] = name
+	for i, k := range [][]byte{spki, keys[0].SPKI} {
+		context[fmt.Sprintf(member.KeySessionPEM, i)] = key.EncodePublicPEM(k)
+		context[fmt.Sprintf(member.KeySessionHash, i)] = key.FullIDOf(k)
+		context[fmt.Sprintf(member.KeySessionSpec, i)] = string(key.SHA256ECDSA)
+	}
+	signed, err := member.Sign(member.NewContext(context), 1, time.Now(), theirs.TLSTrustRoots, func(octets []byte) ([]byte, error) {
+		sum := sha256.Sum256(octets)
+		return ecdsa.SignASN1(rand.Reader, own, sum[:])
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(signed)
 }
 
 func TestKeys(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 
 	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/cluster/fault"
@@ -115,6 +116,37 @@ func (w *Worker) importMember(ctx context.Context, tx *bus.Tx, hash string, req 
 	if err != nil {
 		return member.Record{}, err
 	}
+	if err := ownKeys(tx, hash, seen, record); err != nil {
+		return member.Record{}, err
+	}
 	put(tx, hash, seen, record)
 	return record, nil
+}
+
+// ownKeys refuses a session key that another member on the list has. A file proves the first of its keys only, and peers are
+// found by their keys: who names another's as a second one of its own would have that member's sessions taken for its own.
+func ownKeys(tx *bus.Tx, viewer, seen string, record member.Record) error {
+	keys, err := record.Info.SessionKeys()
+	if err != nil {
+		return err
+	}
+	list, err := members.List(tx, viewer, "")
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Row == seen {
+			continue
+		}
+		theirs, err := e.Value.Info.SessionKeys()
+		if err != nil {
+			return err
+		}
+		for _, k := range theirs {
+			if slices.ContainsFunc(keys, func(own member.SessionKey) bool { return own.Hash() == k.Hash() }) {
+				return fault.New(fault.Conflict, "the member file of %s names a session key that is %s's; no two members may have the same", record.Info.Name(), e.Value.Info.Name())
+			}
+		}
+	}
+	return nil
 }
