@@ -86,9 +86,10 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	services = append(services, run.Named{Name: "sweep", Service: run.Func(p.sweep)})
 	return group.Run(ctx, stopTime, func() {
-		c.Log.InfoContext(ctx, "cluster ready", "rest", p.addresses.Rest, "gateway", p.addresses.Gateway)
+		at := p.snapshot()
+		c.Log.InfoContext(ctx, "cluster ready", "rest", at.Rest.String(), "gateway", at.Gateway.String())
 		if c.Ready != nil {
-			c.Ready(p.snapshot())
+			c.Ready(at)
 		}
 	}, services...)
 }

@@ -8,10 +8,13 @@ package crypto
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/cluster/fault"
@@ -86,12 +89,48 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	tableCtx, stopTable := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- w.vnodes.Run(tableCtx, func() {}) }()
-	err = consumer.Run(ctx, ready)
+	checkMaster.Handle(consumer, w.checkMaster)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err = consumer.Run(ctx, func() {
+		go func() {
+			if _, _, err := checkMaster.Do(ctx, w.Bus, masterKeyRow, uuid.NewString(), struct{}{}); err != nil {
+				cancel(err)
+				return
+			}
+			ready()
+		}()
+	})
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
 	stopTable()
 	if tableErr := <-ended; err == nil {
 		err = tableErr
 	}
 	return err
+}
+
+// checkMaster finds out at the start whether the master key is the one that everything was wrapped with, rather than at
+// the first signature.
+var checkMaster = bus.Command[struct{}, bool]{Name: "crypto.check-master", Askers: []bus.Role{topic.Crypto}, Answers: topic.Crypto}
+
+// masterKeyRow is the key of what checkMaster keeps: a wrapped random value.
+const masterKeyRow = "data/master-check"
+
+func (w *Worker) checkMaster(_ context.Context, tx *bus.Tx, stateKey string, _ struct{}) (bool, error) {
+	wrapped, found, err := dataKeys.Get(tx, stateKey, "")
+	if err != nil {
+		return false, err
+	}
+	if !found {
+		dataKeys.Put(tx, stateKey, "", w.master.Wrap(randomKey()))
+		return true, nil
+	}
+	if _, err := w.master.Unwrap(wrapped); err != nil {
+		return false, fault.New(fault.Invalid, "the master passphrase or salt is not the one that this cluster's keys were wrapped with")
+	}
+	return true, nil
 }
 
 // generate makes a key pair for a tenant.

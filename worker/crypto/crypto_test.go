@@ -87,6 +87,14 @@ func TestAKeySignsOnlyForItsPurpose(t *testing.T) {
 	if _, err := topic.SignTLS.Do(t.Context(), b.As(topic.Flow), request); fault.KindOf(err) != fault.Forbidden {
 		t.Errorf("a role that has no business with TLS: got %v, want forbidden", err)
 	}
+	for name, data := range map[string][]byte{"a digest": digest[:], "octets": []byte("hello"), "the key": tls.SPKI} {
+		for _, hash := range []stdcrypto.Hash{stdcrypto.SHA256, 0} {
+			r := topic.SignRequest{Tenant: "p2p", KeyID: tls.ID, Data: data, Hash: hash}
+			if _, err := topic.SignCSR.Do(t.Context(), b.As(topic.Rest), r); fault.KindOf(err) != fault.Invalid {
+				t.Errorf("%s for a certificate signing request: got %v, want invalid", name, err)
+			}
+		}
+	}
 	request.Data = digest[:31]
 	if _, err := topic.SignTLS.Do(t.Context(), b.As(topic.Gateway), request); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("a digest of 31 octets: got %v, want invalid", err)

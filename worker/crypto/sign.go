@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/cluster/cert"
 	"github.com/hawser-project/hawser/cluster/fault"
 	"github.com/hawser-project/hawser/cluster/key"
 	"github.com/hawser-project/hawser/cluster/topic"
@@ -55,9 +56,11 @@ type signer struct {
 	crypto.Signer
 	category key.Category
 	scheme   key.Scheme
+	spki     []byte
 }
 
-// signFor answers calls of one purpose: only keys of the category are used; an empty category allows all.
+// signFor answers calls of one purpose: only keys of the category are used. Without one it is certificate signing requests,
+// of keys of any category.
 func (w *Worker) signFor(l *lane, category key.Category) func(context.Context, topic.SignRequest) ([]byte, error) {
 	return func(ctx context.Context, req topic.SignRequest) ([]byte, error) {
 		if len(req.Data) > maxToSign {
@@ -72,7 +75,12 @@ func (w *Worker) signFor(l *lane, category key.Category) func(context.Context, t
 		if err != nil {
 			return nil, err
 		}
-		if category != "" && s.category != category {
+		switch {
+		case category == "":
+			if req, err = certificateRequest(s, req); err != nil {
+				return nil, err
+			}
+		case s.category != category:
 			return nil, fault.New(fault.Forbidden, "key %s of tenant %s is of category %s and does not sign for %s", req.KeyID, req.Tenant, s.category, l.purpose)
 		}
 		if req.Hash != 0 {
@@ -86,6 +94,21 @@ func (w *Worker) signFor(l *lane, category key.Category) func(context.Context, t
 		}
 		return key.Sign(s.Signer, spec, req.Data)
 	}
+}
+
+// certificateRequest checks that a certificate signing request is what is to be signed, which comes whole for that, and
+// makes the digest that was asked for.
+func certificateRequest(s *signer, req topic.SignRequest) (topic.SignRequest, error) {
+	if err := cert.CheckToSign(req.Data, s.spki); err != nil || req.Hash == 0 {
+		return req, err
+	}
+	if !req.Hash.Available() {
+		return req, fault.New(fault.Invalid, "the hash %d of the request is not one that keys sign", req.Hash)
+	}
+	digest := req.Hash.New()
+	digest.Write(req.Data)
+	req.Data = digest.Sum(nil)
+	return req, nil
 }
 
 // signDigest signs as a TLS stack asks for it.
@@ -131,7 +154,7 @@ func (w *Worker) signer(ctx context.Context, k signerKey) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &signer{private, record.Category, record.Scheme}
+	s = &signer{private, record.Category, record.Scheme, record.PublicKey}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.signers) >= maxSigners {
