@@ -1,6 +1,7 @@
 package cert
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -82,6 +83,20 @@ func (r Request) Encode(signer crypto.Signer) ([]byte, error) {
 		return nil, fault.New(fault.Internal, "make the certificate signing request: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
+}
+
+// CheckToSign says whether the octets are those that are signed in a certificate signing request for the key (RFC 2986
+// 4.1), so that the signature is good for nothing else.
+func CheckToSign(octets, spki []byte) error {
+	var info struct {
+		Version                        int
+		Subject, PublicKey, Attributes asn1.RawValue
+	}
+	rest, err := asn1.Unmarshal(octets, &info)
+	if err != nil || len(rest) > 0 || info.Version != 0 || !bytes.Equal(info.PublicKey.FullBytes, spki) {
+		return fault.New(fault.Invalid, "what is to be signed is no certificate signing request for the key")
+	}
+	return nil
 }
 
 // Tags of a GeneralName.

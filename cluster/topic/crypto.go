@@ -25,7 +25,8 @@ var (
 	SignTLS     = bus.Call[SignRequest, []byte]{Name: "crypto.sign-tls", Askers: roles(Gateway, Rest), Answers: roles(Crypto)}
 	SignSession = bus.Call[SignRequest, []byte]{Name: "crypto.sign-session", Askers: roles(LinkManager), Answers: roles(Crypto)}
 	SignMember  = bus.Call[SignRequest, []byte]{Name: "crypto.sign-member", Askers: roles(Membership), Answers: roles(Crypto)}
-	// SignRequestedCertificate signs a certificate signing request, with any key of the tenant.
+	// SignCSR signs a certificate signing request and nothing else, with any key of the tenant. Data is the octets to be
+	// signed also where Hash is set, so that they can be looked at.
 	SignCSR = bus.Call[SignRequest, []byte]{Name: "crypto.sign-csr", Askers: roles(Rest), Answers: roles(Crypto)}
 	// DataKey gives the key that seals a worker's own state. Only DataKeyPurposes of the asking role are given out.
 	DataKey = bus.Call[string, secret.Secret]{Name: "crypto.data-key", Askers: roles(LinkManager), Answers: roles(Crypto)}

@@ -75,9 +75,14 @@ type remoteSigner struct {
 
 func (s *remoteSigner) Public() crypto.PublicKey { return s.public }
 
-// Sign asks the crypto worker. Ed25519 signs the message itself, with no hash.
-func (s *remoteSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, err error) {
-	signature, s.err = topic.SignCSR.Do(s.ctx, s.w.Bus, topic.SignRequest{Tenant: s.key.Tenant, KeyID: s.key.ID, Data: digest, Hash: opts.HashFunc()})
+// Sign is not used: crypto wants to see what it signs.
+func (s *remoteSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("a certificate signing request is signed whole")
+}
+
+// SignMessage asks the crypto worker: remoteSigner is a crypto.MessageSigner. Ed25519 has no hash.
+func (s *remoteSigner) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts) (signature []byte, err error) {
+	signature, s.err = topic.SignCSR.Do(s.ctx, s.w.Bus, topic.SignRequest{Tenant: s.key.Tenant, KeyID: s.key.ID, Data: message, Hash: opts.HashFunc()})
 	return signature, s.err
 }
 
