@@ -99,6 +99,9 @@ func (o *Options) fill() {
 }
 
 func openDatabase(dir string, lock *pebble.Lock, o Options) (*pebble.DB, error) {
+	if err := checkManifest(o.FS, dir); err != nil {
+		return nil, err
+	}
 	cache := pebble.NewCache(o.Cache + 2*int64(o.MemTable)) // Pebble takes the memtables' memory from it
 	defer cache.Unref()
 	return pebble.Open(dir, &pebble.Options{
