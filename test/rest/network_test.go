@@ -229,6 +229,7 @@ func TestPackagesThatAreRefused(t *testing.T) {
 	c.install(good[:len(good)/2]).want(400, "ValidationException")
 	c.install("no zip at all").want(400, "ValidationException")
 	c.install(ca.build(t, group, "bad", "bad")).want(400, "imports what is not offered")
+	c.install(ca.build(t, group, "unlucky", "unlucky")).want(200) // trouble of ours is no fault of the package's
 	c.install(good).want(200)
 	c.install(good).want(409, "DuplicateCpiUploadException")
 	ad := c.admin()

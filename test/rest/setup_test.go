@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"mime/multipart"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,6 +249,8 @@ type flows struct {
 	arguments string
 	// inactive has starts refused as the worker does it for a node that takes none.
 	inactive bool
+	// unlucky says that the check of a module of that content has failed once.
+	unlucky atomic.Bool
 }
 
 func (f *flows) Run(ctx context.Context, ready func()) error {
@@ -259,6 +263,9 @@ func (f *flows) Run(ctx context.Context, ready func()) error {
 		topic.CheckModule.Answer(f.bus, func(_ context.Context, m topic.ModuleCheck) ([]byte, error) {
 			if bytes.Contains(m.WASM, []byte("bad")) {
 				return nil, fault.New(fault.Invalid, "module %s imports what is not offered", m.Name)
+			}
+			if bytes.Contains(m.WASM, []byte("unlucky")) && !f.unlucky.Swap(true) {
+				return nil, errors.New("no space left on /srv/hawser")
 			}
 			return []byte(`{"flows":[]}`), nil
 		}),

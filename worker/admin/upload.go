@@ -85,12 +85,20 @@ func (w *Worker) takeIn(ctx context.Context, tx *bus.Tx, u topic.Upload) (cpi.In
 		return cpi.Info{}, err
 	}
 	defer func() { _ = blob.Close() }()
+	var trouble error // of the flow worker: it says nothing about the package, so the check is made again
 	pkg, err := cpi.Open(blob, blob.Size(), cpi.Options{
 		Trusted: trusted, Now: tx.Now(), CheckGroupPolicy: checkPolicy,
 		CheckModule: func(name string, wasm []byte) ([]byte, error) {
-			return topic.CheckModule.Do(ctx, w.Bus, topic.ModuleCheck{Name: name, WASM: wasm})
+			manifest, err := topic.CheckModule.Do(ctx, w.Bus, topic.ModuleCheck{Name: name, WASM: wasm})
+			if fault.KindOf(err) == fault.Internal {
+				trouble = fault.New(fault.Unavailable, "check module %s: %w", name, err)
+			}
+			return manifest, err
 		},
 	})
+	if err != nil && trouble != nil {
+		return cpi.Info{}, trouble
+	}
 	if err != nil {
 		return cpi.Info{}, err
 	}
