@@ -340,7 +340,7 @@ func TestBodiesInMemoryAreLimited(t *testing.T) {
 		must(t, err)
 	}
 	for s.octetsTaken() < 2*size {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	_, err := io.WriteString(held[2], whole)
 	must(t, err)
