@@ -84,7 +84,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	for _, r := range roles {
 		services = append(services, run.Named{Name: string(r.Name), Service: r.make(p)})
 	}
-	services = append(services, run.Named{Name: "sweep", Service: run.Func(p.sweep)})
+	services = append(services,
+		run.Named{Name: "sweep", Service: run.Func(p.sweep)},
+		run.Named{Name: "control", Service: &control{data: c.Data, store: store, log: p.log("control")}})
 	return group.Run(ctx, stopTime, func() {
 		at := p.snapshot()
 		c.Log.InfoContext(ctx, "cluster ready", "rest", at.Rest.String(), "gateway", at.Gateway.String())

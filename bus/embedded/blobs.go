@@ -171,6 +171,8 @@ func (s *Store) Blobs(context.Context) (list []bus.Blob, err error) {
 
 // RemoveBlob implements bus.Driver.
 func (s *Store) RemoveBlob(_ context.Context, id bus.BlobID) error {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
 	err := s.blobs.fs.Remove(s.blobs.path(id))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

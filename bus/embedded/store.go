@@ -42,6 +42,8 @@ type Store struct {
 	done       sync.WaitGroup
 	closeErr   error
 
+	sweeping sync.RWMutex // held for reading while a backup needs the blobs to stay
+
 	serial  atomic.Uint64 // of the last applied batch
 	batchAt *durable      // the last durable batch
 

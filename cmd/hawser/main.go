@@ -5,6 +5,7 @@
 //	hawser demo      two clusters that do business with each other
 //	hawser package   build and inspect application packages
 //	hawser member    exchange member information between clusters
+//	hawser backup    copy a cluster, while it runs or not; hawser restore
 //	hawser roles     the workers of a cluster
 //	hawser version
 //
@@ -38,7 +39,7 @@ func newRoot() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newUp(), newDemo(), newPackage(), newMember(), newRoles(), newVersion())
+	root.AddCommand(newUp(), newDemo(), newPackage(), newMember(), newBackup(), newRestore(), newRoles(), newVersion())
 	return root
 }
 

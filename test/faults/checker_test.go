@@ -130,6 +130,7 @@ func TestTheCheckerFindsADiskThatDoesNotSync(t *testing.T) {
 	s := mustOpen(t, lazy{fs})
 	r := start(s, notes, load{keys: 4, pairs: 20}, nil)
 	r.publishing.Wait()
+	awaitEffects(notes)
 	var left *vfs.MemFS
 	notes.close(func() { left = fs.CrashClone(vfs.CrashCloneCfg{}) })
 	r.stop()
@@ -148,10 +149,7 @@ func runToTheEnd(t *testing.T, fs *vfs.MemFS, wrap func(bus.Driver) bus.Driver) 
 	s := mustOpen(t, fs)
 	r := start(wrap(s), notes, load{keys: 4, pairs: 20}, nil)
 	r.publishing.Wait()
-	const enough = 40 // the worker has had work of its own then
-	for _, seen := notes.counts(); seen < enough; _, seen = notes.counts() {
-		<-time.After(time.Millisecond)
-	}
+	awaitEffects(notes)
 	var left *vfs.MemFS
 	notes.close(func() { left = fs.CrashClone(vfs.CrashCloneCfg{}) })
 	r.stop()
@@ -159,6 +157,14 @@ func runToTheEnd(t *testing.T, fs *vfs.MemFS, wrap func(bus.Driver) bus.Driver) 
 	after := mustOpen(t, left)
 	defer mustClose(t, after)
 	return settle(t, after, notes.history)
+}
+
+// awaitEffects waits until the worker has had work of its own.
+func awaitEffects(notes *notebook) {
+	const enough = 40
+	for _, seen := notes.counts(); seen < enough; _, seen = notes.counts() {
+		<-time.After(time.Millisecond)
+	}
 }
 
 // mustFind fails the test unless the violation is found; with none wanted, none may be.
