@@ -27,6 +27,7 @@ import (
 	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/cluster/rbac"
 	"github.com/hawser-project/hawser/cluster/topic"
+	"github.com/hawser-project/hawser/internal/listen"
 )
 
 // Config is what the worker needs.
@@ -105,7 +106,9 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 		w.Bound(listener.Addr())
 	}
 	server := w.server()
-	go func() { ended <- server.Serve(tls.NewListener(listener, certificates.serverConfig())) }()
+	go func() {
+		ended <- server.Serve(tls.NewListener(listen.Limit(listener, maxConnections), certificates.serverConfig()))
+	}()
 	ready()
 	left := cap(ended) // server and table
 	var first error
@@ -138,6 +141,7 @@ const (
 	headerTime     = 10 * time.Second
 	idleTime       = 2 * time.Minute
 	maxHeader      = 32 << 10
+	maxConnections = 4096
 	maxRequests    = 512
 	maxUploads     = 16
 	requestTime    = 100 * time.Second // Corda's corda.rest.endpoint.timeoutMs
