@@ -106,7 +106,7 @@ func (r VirtualNode) Statuses() [4]Status {
 // MayStartFlows says whether a new flow may be started over REST.
 func (r VirtualNode) MayStartFlows() bool { return r.FlowStart == Active && r.Flow == Active }
 
-// MayRunFlows says whether running flows go on; otherwise they are killed at their next event.
+// MayRunFlows says whether running flows go on; otherwise their inputs are held until they do.
 func (r VirtualNode) MayRunFlows() bool { return r.Flow == Active }
 
 // MayTakeSessions says whether peers may begin flow sessions. Otherwise they are told so, and messages of running ones

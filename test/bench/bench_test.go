@@ -2,8 +2,8 @@
 //
 //	go test ./test/bench -run xxx -bench . -benchtime 2000x
 //
-// Both clusters, the load and, in BenchmarkRESTGet, the bare server that is compared with share the machine. What a step
-// costs alone is in bus/embedded, what a message costs in test/p2p, what a flow's instance costs in worker/flow/wasm.
+// Both clusters, the load and, in BenchmarkRESTGet, the bare server that is compared with share the machine. What a message
+// between two clusters costs is in test/p2p, what a flow's instance costs in worker/flow/wasm; docs/reports has a run.
 package bench
 
 import (
@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser-project/hawser/bus/bustest"
+	"github.com/hawser-project/hawser/bus/embedded"
 	"github.com/hawser-project/hawser/cmd/hawser/demo"
 	"github.com/hawser-project/hawser/test/testcluster"
 )
@@ -248,4 +250,14 @@ func restart(b *testing.B, o *demo.Org) {
 	if err := o.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkWholeStep: a step of the embedded bus, 1 KiB in, 1 KiB out, 4 KiB of state, position and timer rows, synced.
+func BenchmarkWholeStep(b *testing.B) {
+	store, err := embedded.Open(embedded.Options{Dir: b.TempDir(), Topics: bustest.Definitions(), MemTable: 64 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	bustest.BenchmarkSteps(b.Context(), b, store)
 }
