@@ -166,10 +166,13 @@ func TestMessagesToADeadPeerAreParkedAndLeaveInTheEnd(t *testing.T) {
 		s := here.links.Status()
 		return len(s) == 1 && s[0].Messages == 0 && s[0].ParkedPages == 0
 	})
+	// A page that was open to new rows when its last one ended is found to be empty after a restart, and is dropped then.
 	here.restart()
-	if s := here.links.Status(); len(s) > 0 && (s[0].Messages > 0 || s[0].ParkedPages > 0) {
-		t.Errorf("after all were acknowledged and a restart there is %+v", s)
-	}
+	until(t, "nothing parked", func() bool {
+		s := here.links.Status()
+		return len(s) == 0 || s[0].Messages == 0 && s[0].ParkedPages == 0
+	})
+	until(t, "empty pages dropped", func() bool { return here.parkedPages() == 0 })
 }
 
 func TestASubstitutedMemberKeyIsRefused(t *testing.T) {

@@ -373,3 +373,12 @@ func (c *cluster) parkedRecords() int {
 	must(c.t, err)
 	return int(pos.Low) + len(pos.Above) - int(c.counter("hawser_link_outbound_total", "acknowledged"))
 }
+
+// parkedPages is how many pages of parked messages the store knows of, empty ones included.
+func (c *cluster) parkedPages() (n int) {
+	must(c.t, c.store.Scan(context.Background(), bus.Range{Kind: "linkmanager.parked-pages", AllKeys: true}, func(bus.Row) bool {
+		n++
+		return true
+	}))
+	return n
+}

@@ -203,6 +203,10 @@ func (r *runner) refill(ctx context.Context) {
 				r.parked.addCold(page)
 				return
 			}
+			if len(list) == 0 && page < r.parked.closed() {
+				// Its rows ended while it was still open to new ones. To end one again is to look at the page again.
+				r.parked.ends = append(r.parked.ends, topic.ParkedEnd{Number: page * pageRows})
+			}
 			r.take(now, list)
 		})
 	})
