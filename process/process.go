@@ -26,6 +26,7 @@ import (
 	"github.com/hawser-project/hawser/internal/run"
 	"github.com/hawser-project/hawser/internal/secret"
 	"github.com/hawser-project/hawser/internal/telemetry"
+	"github.com/hawser-project/hawser/internal/wholefile"
 )
 
 // Config is how a process is booted. What can change while it runs is not here.
@@ -192,20 +193,5 @@ func keptSecret(path string) (secret.Secret, error) {
 		return secret.Secret{}, err
 	}
 	s := rand.Text() + rand.Text()
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return secret.Secret{}, err
-	}
-	_, err = f.WriteString(s + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return secret.Secret{}, err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return secret.Secret{}, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return secret.Secret{}, err
-	}
-	return secret.FromString(s), errors.Join(dir.Sync(), dir.Close())
+	return secret.FromString(s), wholefile.WriteString(path, 0o600, s+"\n")
 }

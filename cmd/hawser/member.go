@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/hawser-project/hawser/cluster/member"
 	"github.com/hawser-project/hawser/cmd/hawser/client"
 	"github.com/hawser-project/hawser/internal/secret"
+	"github.com/hawser-project/hawser/internal/wholefile"
 )
 
 func newMember() *cobra.Command {
@@ -65,7 +65,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			if err := writeFile(out, func(w io.Writer) error { _, err := w.Write(octets); return err }); err != nil {
+			if err := wholefile.WriteString(out, 0o600, string(octets)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s written\nmember       %s\nfingerprint  %s\n", out, file.Info().Name(), file.Fingerprint())

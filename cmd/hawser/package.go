@@ -5,17 +5,16 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hawser-project/hawser/cluster/cpi"
 	"github.com/hawser-project/hawser/cluster/grouppolicy"
+	"github.com/hawser-project/hawser/internal/wholefile"
 	"github.com/hawser-project/hawser/process"
 )
 
@@ -92,25 +91,12 @@ func buildPackage(c *cobra.Command, f packageFlags) error {
 		}
 		options.Modules = append(options.Modules, cpi.BuildModule{Name: name, Version: f.version, Wasm: wasm})
 	}
-	return writeFile(f.out, func(w io.Writer) error { return cpi.Build(w, options) })
+	return wholefile.Write(f.out, 0o600, func(w io.Writer) error { return cpi.Build(w, options) })
 }
 
 func checkPolicy(policy []byte) error {
 	_, err := grouppolicy.Parse(policy)
 	return err
-}
-
-// writeFile makes a file whole or not at all.
-func writeFile(path string, write func(io.Writer) error) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".hawser-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temporary.Name()) }()
-	if err := errors.Join(write(temporary), temporary.Sync(), temporary.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), path)
 }
 
 func readKey(path string) (crypto.Signer, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/hawser-project/hawser/cluster/rbac"
 	"github.com/hawser-project/hawser/cluster/topic"
 	"github.com/hawser-project/hawser/internal/secret"
+	"github.com/hawser-project/hawser/internal/wholefile"
 )
 
 // Config is what the worker needs.
@@ -115,7 +116,7 @@ func (w *Worker) bootstrap(ctx context.Context, tx *bus.Tx, _ string, _ struct{}
 	password := w.FirstPassword
 	if password.IsZero() {
 		password = secret.FromString(rand.Text())
-		if err := writeSecret(w.PasswordFile, password); err != nil {
+		if err := w.writePassword(password); err != nil {
 			return false, err
 		}
 		w.Log.InfoContext(ctx, "the first administrator's password is in a file", "login", FirstLogin, "file", w.PasswordFile)
@@ -135,24 +136,14 @@ func (w *Worker) bootstrap(ctx context.Context, tx *bus.Tx, _ string, _ struct{}
 	return true, publish(tx, user)
 }
 
-// writeSecret makes a file that only its owner can read, whole or not at all.
-func writeSecret(path string, s secret.Secret) error {
-	if path == "" {
+func (w *Worker) writePassword(password secret.Secret) error {
+	if w.PasswordFile == "" {
 		return errors.New("no password is given for the first administrator, and no file to write a random one to")
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(w.PasswordFile), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.WriteString(s.RevealString() + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return wholefile.WriteString(w.PasswordFile, 0o600, password.RevealString()+"\n")
 }
 
 // audits keeps what was changed, by whom: key RBACKey, row time and id.

@@ -32,13 +32,14 @@ func (w *Worker) listMembers(ctx context.Context, hash string) (list []member.Re
 
 // exportMember makes the signed file by which other clusters get to know a virtual node.
 func (w *Worker) exportMember(ctx context.Context, hash string) ([]byte, error) {
-	if _, _, _, err := w.node(ctx, hash); err != nil {
+	_, _, policy, err := w.node(ctx, hash)
+	if err != nil {
 		return nil, err
 	}
 	var own hosted.Identity
 	var record member.Record
 	var found bool
-	err := w.Bus.View(ctx, func(r bus.Reader) (err error) {
+	err = w.Bus.View(ctx, func(r bus.Reader) (err error) {
 		if own, _, err = hostedIdentities.Get(r, hash, ""); err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (w *Worker) exportMember(ctx context.Context, hash string) ([]byte, error) 
 	if !found {
 		return nil, fault.New(fault.Conflict, "virtual node %s is not registered yet: POST /membership/%s first", hash, hash)
 	}
-	roots, err := w.anchors(ctx, hash, own)
+	roots, err := anchors(own, policy.P2P.TLSTrustRoots)
 	if err != nil {
 		return nil, err
 	}
@@ -64,21 +65,17 @@ func (w *Worker) exportMember(ctx context.Context, hash string) ([]byte, error) 
 
 // anchors are the certificates that a peer must trust to reach our endpoint: the group policy's roots that our chain leads
 // to, or the end of the chain where it has its root in it.
-func (w *Worker) anchors(ctx context.Context, hash string, own hosted.Identity) ([]string, error) {
-	_, _, policy, err := w.node(ctx, hash)
-	if err != nil {
-		return nil, err
-	}
+func anchors(own hosted.Identity, roots []*x509.Certificate) ([]string, error) {
 	last := trustRoots(own)
 	if len(last) == 0 {
-		return nil, fault.New(fault.Internal, "virtual node %s has no TLS certificate", hash)
+		return nil, fault.New(fault.Internal, "virtual node %s has no TLS certificate", own.ShortHash)
 	}
-	block, _ := pem.Decode([]byte(last[0]))
+	block, _ := pem.Decode([]byte(last[0])) // written by tlsChain
 	end, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
-	for _, root := range policy.P2P.TLSTrustRoots {
+	for _, root := range roots {
 		if end.CheckSignatureFrom(root) == nil {
 			return []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))}, nil
 		}

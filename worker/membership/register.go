@@ -2,8 +2,8 @@ package membership
 
 import (
 	"context"
-	"encoding/pem"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hawser-project/hawser/bus"
@@ -39,7 +39,7 @@ func (w *Worker) register(ctx context.Context, tx *bus.Tx, hash string, req topi
 		return topic.RegistrationStatus{}, fault.New(fault.Invalid,
 			"virtual node %s has no session key and endpoint certificate yet: PUT /network/setup/%s first", hash, hash)
 	}
-	if err := checkContext(req.Context, own); err != nil {
+	if err := checkContext(req.Context); err != nil {
 		return topic.RegistrationStatus{}, err
 	}
 	before, again, err := members.Get(tx, hash, hash)
@@ -78,7 +78,7 @@ func listedMember(policy *grouppolicy.Policy, node vnode.VirtualNode) (grouppoli
 }
 
 // checkContext refuses a context that says something else than what will be registered (spec/networks.md 6.3).
-func checkContext(given map[string]string, own hosted.Identity) error {
+func checkContext(given map[string]string) error {
 	for name, value := range given {
 		switch name {
 		case "corda.key.scheme":
@@ -86,15 +86,11 @@ func checkContext(given map[string]string, own hosted.Identity) error {
 			if err != nil {
 				return err
 			}
-			_, _, err = key.ParsePublicPEM(publicPEM(own.Preferred.SPKI))
-			if err != nil {
-				return err
-			}
 			if !scheme.ForSessions() {
 				return fault.New(fault.Invalid, "corda.key.scheme %s can't be used for session keys", scheme)
 			}
 		default:
-			if len(name) < 4 || name[:4] != "ext." {
+			if !strings.HasPrefix(name, "ext.") {
 				return fault.New(fault.Invalid, "a registration with a static network takes corda.key.scheme and ext.*, not %q", name)
 			}
 		}
@@ -147,9 +143,7 @@ func publicPEM(spki []byte) string { return key.EncodePublicPEM(spki) }
 // trustRoots is what a peer must trust to reach our endpoint: the end of our chain.
 func trustRoots(own hosted.Identity) []string {
 	if n := len(own.TLSCertificates); n > 0 {
-		if block, _ := pem.Decode([]byte(own.TLSCertificates[n-1])); block != nil {
-			return []string{own.TLSCertificates[n-1]}
-		}
+		return own.TLSCertificates[n-1:]
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package membership
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 
@@ -106,7 +105,7 @@ func (w *Worker) tlsChain(ctx context.Context, tenant string, scope cert.Scope, 
 	if len(found) == 0 {
 		return "", nil, fault.New(fault.NotFound, "tenant %s has no key %s, which the certificate %q is for", tenant, keyID, alias)
 	}
-	if err := cert.CheckForNetwork(certificates, certificates[0].PublicKey.(crypto.PublicKey), roots); err != nil {
+	if err := cert.CheckForNetwork(certificates, certificates[0].PublicKey, roots); err != nil {
 		return "", nil, err
 	}
 	for _, c := range certificates {

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -19,6 +20,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/hawser-project/hawser/internal/wholefile"
 )
 
 // Names of the files of a certificate of our own. It is made per installation and never built in (spec 1.6).
@@ -150,10 +153,10 @@ func makeOwn(dir, certFile, keyFile, address string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := writeWhole(keyFile, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}, 0o600); err != nil {
+	if err := writePEM(keyFile, 0o600, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}); err != nil {
 		return err
 	}
-	return writeWhole(certFile, &pem.Block{Type: "CERTIFICATE", Bytes: der}, 0o644)
+	return writePEM(certFile, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // addNames adds this machine's name and the address that is listened on.
@@ -174,15 +177,6 @@ func addNames(template *x509.Certificate, address string) {
 	}
 }
 
-// writeWhole makes a file, whole or not at all.
-func writeWhole(name string, block *pem.Block, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	if err := errors.Join(pem.Encode(f, block), f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+func writePEM(name string, mode os.FileMode, block *pem.Block) error {
+	return wholefile.Write(name, mode, func(w io.Writer) error { return pem.Encode(w, block) })
 }
