@@ -119,6 +119,37 @@ func (c *Consumer) Run(ctx context.Context, ready func()) error {
 	return err
 }
 
+// RunAfter is Run for a worker that has something to do, by its own commands, before it is ready. When first fails the
+// consumer stops, and its error is returned.
+func (c *Consumer) RunAfter(ctx context.Context, first func(context.Context) error, ready func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	began := false
+	err := c.Run(ctx, func() {
+		began = true
+		go func() {
+			err := first(ctx)
+			if err == nil {
+				ready()
+			} else if ctx.Err() != nil {
+				err = nil // stopped meanwhile
+			}
+			done <- err
+			if err != nil {
+				cancel()
+			}
+		}()
+	})
+	cancel() // a consumer that failed by itself does not answer first any more
+	if began {
+		if firstErr := <-done; firstErr != nil {
+			return firstErr
+		}
+	}
+	return err
+}
+
 func (c *Consumer) feeders() []func(context.Context) error {
 	feeders := []func(context.Context) error{c.feedTimers, c.expireReplies, c.retryHeld}
 	for _, f := range c.readers {

@@ -175,6 +175,7 @@ func Run(t *testing.T, harness func(t testing.TB) Harness) {
 		{"blobs are stored by content, read by range and swept", blobs},
 		{"open records finish in any order", openRecords},
 		{"a call is answered", calls},
+		{"a worker is ready after what it does first", runAfter},
 		{"a field of a later release survives a rewrite", unknownFields},
 	}
 	for _, test := range tests {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -136,5 +137,27 @@ func calls(t *testing.T, h Harness) {
 	}()
 	if got, err := ask.Do(t.Context(), c.asked, item{N: 21}); err != nil || got.N != 42 {
 		t.Errorf("got %d, %v; want 42", got.N, err)
+	}
+}
+
+// runAfter has something to do before the worker is ready: its own command is answered, and its failure ends the worker.
+func runAfter(t *testing.T, h Harness) {
+	own := bus.Command[item, item]{Name: "own", Askers: []bus.Role{worker}, Answers: worker}
+	driver := h.Open(t)
+	defer func() { _ = driver.Close() }()
+	for _, want := range []error{nil, refusal("negative")} {
+		b := bus.New(driver, bus.Options{Log: slog.New(slog.DiscardHandler), Errors: codec{}})
+		w := b.As(worker).Consumer()
+		own.Handle(w, func(context.Context, *bus.Tx, string, item) (item, error) { return item{}, want })
+		ctx, cancel := context.WithCancel(t.Context())
+		ready := false
+		err := w.RunAfter(ctx, func(ctx context.Context) error {
+			_, _, err := own.Do(ctx, b.As(worker), "k", fmt.Sprint(want), item{})
+			return err
+		}, func() { ready = true; cancel() })
+		cancel()
+		if !errors.Is(err, want) || ready != (want == nil) {
+			t.Errorf("ended with %v, ready %v; want %v", err, ready, want)
+		}
 	}
 }

@@ -23,7 +23,7 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(dir) //nolint:gosec // the caller's directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -82,25 +82,12 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	} {
 		defer stop()
 	}
-	failed := make(chan error, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	err := consumer.Run(ctx, func() {
-		go func() {
-			if _, _, err := bootstrap.Do(ctx, w.Bus, topic.RBACKey, "first", struct{}{}); err != nil && ctx.Err() == nil {
-				failed <- fmt.Errorf("make the first administrator: %w", err)
-				cancel()
-				return
-			}
-			ready()
-		}()
-	})
-	select {
-	case bootErr := <-failed:
-		return bootErr
-	default:
-		return err
-	}
+	return consumer.RunAfter(ctx, func(ctx context.Context) error {
+		if _, _, err := bootstrap.Do(ctx, w.Bus, topic.RBACKey, "first", struct{}{}); err != nil {
+			return fmt.Errorf("make the first administrator: %w", err)
+		}
+		return nil
+	}, ready)
 }
 
 // bootstrap makes the first administrator.

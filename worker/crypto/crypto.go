@@ -8,7 +8,6 @@ package crypto
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -90,20 +89,10 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	ended := make(chan error, 1)
 	go func() { ended <- w.vnodes.Run(tableCtx, func() {}) }()
 	checkMaster.Handle(consumer, w.checkMaster)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	err = consumer.Run(ctx, func() {
-		go func() {
-			if _, _, err := checkMaster.Do(ctx, w.Bus, masterKeyRow, uuid.NewString(), struct{}{}); err != nil {
-				cancel(err)
-				return
-			}
-			ready()
-		}()
-	})
-	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
-		err = cause
-	}
+	err = consumer.RunAfter(ctx, func(ctx context.Context) error {
+		_, _, err := checkMaster.Do(ctx, w.Bus, masterKeyRow, uuid.NewString(), struct{}{})
+		return err
+	}, ready)
 	stopTable()
 	if tableErr := <-ended; err == nil {
 		err = tableErr
