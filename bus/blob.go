@@ -71,12 +71,12 @@ func (c *Client) ReadBlob(ctx context.Context, id BlobID, max int64) ([]byte, er
 
 // KeepBlob makes the step refer to a blob under a name of the step's own. A blob lives as long as a name refers to it.
 func (tx *Tx) KeepBlob(id BlobID, name string) {
-	tx.put(RowKey{blobKind, id.String(), string(tx.client.role) + "/" + name}, []byte{1}, nil)
+	tx.put(RowKey{"", blobKind, id.String(), string(tx.client.role) + "/" + name}, []byte{1}, nil)
 }
 
 // DropBlob takes a reference back.
 func (tx *Tx) DropBlob(id BlobID, name string) {
-	tx.delete(RowKey{blobKind, id.String(), string(tx.client.role) + "/" + name})
+	tx.delete(RowKey{"", blobKind, id.String(), string(tx.client.role) + "/" + name})
 }
 
 // SweepBlobs removes blobs that nothing has referred to for an hour, and returns how many.

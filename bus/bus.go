@@ -20,32 +20,40 @@ package bus
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Role is the name of a worker. Who may write, read, ask and answer is said in roles.
 type Role string
 
-// Bus joins the workers of one process to a driver.
+// Bus joins the workers of one process to a driver, and to those in other processes.
 type Bus struct {
+	Options
 	driver  Driver
-	log     *slog.Logger
-	errors  ErrorCodec
 	metrics *metrics
+	lags    lagCache
 
 	mu        sync.Mutex
 	consumers map[Role]*Consumer
 	answers   map[string]answer
-	changed   chan struct{} // closed and replaced whenever consumers or answers change
+	watching  map[*partition]struct{} // those that are told when an entry of a table changes
+	changed   chan struct{}           // closed and replaced whenever consumers, their partitions or answers change
 }
 
-// New joins a process to a driver. The caller closes the driver after everything that uses the bus has ended.
+// New joins a process to a driver. The caller closes the driver after everything that uses the bus has ended. A process
+// that has calls only has no driver.
 func New(driver Driver, opts Options) *Bus {
+	if driver == nil {
+		driver = callsOnly{}
+	}
+	if opts.MaxLag == 0 {
+		opts.MaxLag = 5 * maxWindowRecords
+	}
 	return &Bus{
-		driver: driver, log: opts.Log, errors: opts.Errors, metrics: newMetrics(opts.Metrics),
-		consumers: make(map[Role]*Consumer), answers: make(map[string]answer), changed: make(chan struct{}),
+		Options: opts, driver: driver, metrics: newMetrics(opts.Metrics), consumers: make(map[Role]*Consumer),
+		answers: make(map[string]answer), watching: make(map[*partition]struct{}), changed: make(chan struct{}),
 	}
 }
 
@@ -71,7 +79,7 @@ func (c *Client) View(ctx context.Context, fn func(r Reader) error) error {
 	return c.bus.driver.Barrier(ctx)
 }
 
-// notify wakes those who wait for a consumer or an answer to appear. b.mu is held.
+// notify wakes those who wait for a consumer, a partition or an answer to appear. b.mu is held.
 func (b *Bus) notify() {
 	close(b.changed)
 	b.changed = make(chan struct{})
@@ -86,13 +94,32 @@ func (b *Bus) wait(ctx context.Context, what string, find func() bool) error {
 		if found {
 			return nil
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return failure(kindUnavailable, "%s is not running", what)
+		if err := b.awaitChange(ctx, changed, what); err != nil {
+			return err
 		}
 	}
 }
+
+// awaitChange returns when something of this process or of the placement of others may have changed.
+func (b *Bus) awaitChange(ctx context.Context, changed <-chan struct{}, what string) error {
+	var elsewhere <-chan struct{}
+	if b.Placement != nil {
+		elsewhere = b.Placement.Changed()
+	}
+	timer := time.NewTimer(placementTime)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-elsewhere:
+	case <-timer.C: // a change between the look and the wait
+	case <-ctx.Done():
+		return failure(kindUnavailable, "%s is not running", what)
+	}
+	return nil
+}
+
+// placementTime bounds how long a change of the placement can be overlooked.
+const placementTime = 200 * time.Millisecond
 
 func (c *Client) may(list []Role, verb, what, name string) error {
 	if slices.Contains(list, c.role) {

@@ -35,7 +35,11 @@ type storedReply struct {
 	Err    []byte `cbor:"3,keyasint,omitempty"`
 }
 
-type commandHandler func(key, id string, body []byte) (handle func(context.Context, *Tx) error, refuse func(*Tx, error), reply func() ([]byte, error))
+// commandHandler is a command as the role that answers it has it.
+type commandHandler struct {
+	askers []Role
+	begin  func(key, id string, body []byte) (handle func(context.Context, *Tx) error, refuse func(*Tx, error), reply func() ([]byte, error))
+}
 
 // Handle makes the consumer run fn for the command. An error of fn is the reply: nothing else of the step is kept. An
 // error that says that something is unavailable is given to the caller without being kept.
@@ -44,8 +48,8 @@ func (cmd Command[Req, Rep]) Handle(c *Consumer, fn func(ctx context.Context, tx
 		panic(err) // wired against the table of commands: found by the first test that starts the worker
 	}
 	kind := "_reply:" + string(c.client.role)
-	c.command[cmd.Name] = func(key, id string, body []byte) (func(context.Context, *Tx) error, func(*Tx, error), func() ([]byte, error)) {
-		row := RowKey{kind, key, cmd.Name + "\x00" + id}
+	begin := func(key, id string, body []byte) (func(context.Context, *Tx) error, func(*Tx, error), func() ([]byte, error)) {
+		row := RowKey{c.client.role, kind, key, cmd.Name + "\x00" + id}
 		digest := cmd.digest(body)
 		var outcome storedReply
 		handle := func(ctx context.Context, tx *Tx) error {
@@ -74,17 +78,18 @@ func (cmd Command[Req, Rep]) Handle(c *Consumer, fn func(ctx context.Context, tx
 			return nil
 		}
 		refuse := func(tx *Tx, cause error) {
-			outcome = storedReply{Digest: digest, Err: c.client.bus.errors.EncodeError(cause)}
+			outcome = storedReply{Digest: digest, Err: c.client.bus.Errors.EncodeError(cause)}
 			keepReply(tx, row, outcome)
 		}
 		reply := func() ([]byte, error) {
 			if outcome.Err != nil {
-				return nil, c.client.bus.errors.DecodeError(outcome.Err)
+				return nil, c.client.bus.Errors.DecodeError(outcome.Err)
 			}
 			return outcome.Reply, nil
 		}
 		return handle, refuse, reply
 	}
+	c.command[cmd.Name] = commandHandler{cmd.Askers, begin}
 }
 
 func (cmd Command[Req, Rep]) digest(body []byte) []byte {
@@ -126,10 +131,8 @@ func keepReply(tx *Tx, row RowKey, reply storedReply) {
 	}
 	tx.put(row, octets, nil)
 	hour := binary.BigEndian.AppendUint64(nil, uint64(tx.now.Add(replyTime).Unix()/3600))
-	tx.put(RowKey{expiryKind(tx.client.role), string(hour), fmt.Sprintf("%08x%s%s", len(row.Key), row.Key, row.Row)}, []byte{1}, nil)
+	tx.put(RowKey{row.Role, tx.owner.kind("expiry"), string(hour), fmt.Sprintf("%08x%s%s", len(row.Key), row.Key, row.Row)}, []byte{1}, nil)
 }
-
-func expiryKind(role Role) string { return "_expiry:" + string(role) }
 
 // Do asks the owner of the key to run the command, and returns its reply after the commit, with the place that a Table
 // must have reached to show the effect. id names the command: the same id gets the same reply.
@@ -141,51 +144,47 @@ func (cmd Command[Req, Rep]) Do(ctx context.Context, c *Client, key, id string, 
 	if err != nil {
 		return rep, at, err
 	}
-	var consumer *Consumer
-	if err := c.bus.wait(ctx, "worker "+string(cmd.Answers), func() bool {
-		consumer = c.bus.consumers[cmd.Answers]
-		return consumer != nil
-	}); err != nil {
-		return rep, at, err
-	}
-	octets, at, err := consumer.do(ctx, cmd.Name, key, id, body)
+	octets, at, err := c.bus.command(ctx, Request{What: whatCommand, Name: cmd.Name, Asker: c.role, Role: cmd.Answers, Key: key, ID: id, Body: body})
 	if err != nil {
 		return rep, at, err
 	}
 	return rep, at, Decode(octets, &rep)
 }
 
-// do runs a command as a step of this consumer.
-func (c *Consumer) do(ctx context.Context, name, key, id string, body []byte) ([]byte, Commit, error) {
-	handler, known := c.command[name]
+// do runs a command as a step of this partition.
+func (p *partition) do(ctx context.Context, r Request) ([]byte, Commit, error) {
+	handler, known := p.consumer.command[r.Name]
 	if !known {
-		return nil, Commit{}, failure(kindUnavailable, "role %s does not answer command %s", c.client.role, name)
+		return nil, Commit{}, failure(kindUnavailable, "role %s does not answer command %s", p.Role, r.Name)
 	}
-	if !c.countCommand(1) {
-		return nil, Commit{}, failure(kindUnavailable, "role %s has %d commands waiting", c.client.role, maxCommands)
+	if err := (&Client{p.client.bus, r.Asker}).may(handler.askers, "ask for", "command", r.Name); err != nil {
+		return nil, Commit{}, err
 	}
-	defer c.countCommand(-1)
+	if !p.consumer.countCommand(1) {
+		return nil, Commit{}, failure(kindUnavailable, "role %s has %d commands waiting", p.Role, maxCommands)
+	}
+	defer p.consumer.countCommand(-1)
 
-	handle, refuse, reply := handler(key, id, body)
+	handle, refuse, reply := handler.begin(r.Key, r.ID, r.Body)
 	type outcome struct {
 		at  Commit
 		err error
 	}
 	done := make(chan outcome, 1)
 	in := &input{
-		Input:  Input{Key: key, ID: "command/" + name + "/" + id, Time: time.Now()},
-		size:   len(body),
+		Input:  Input{Key: r.Key, ID: "command/" + r.Name + "/" + r.ID, Time: time.Now()},
+		size:   len(r.Body),
 		handle: handle,
 		done:   func(at Commit, err error) { done <- outcome{at, err} },
 	}
 	in.refuse = func(ctx context.Context, cause error) *Tx {
-		tx := newTx(ctx, c.client, in.Input)
+		tx := newTx(ctx, p, in.Input)
 		if _, reused := cause.(*reusedError); !reused { //nolint:errorlint // never wrapped
 			refuse(tx, cause)
 		}
 		return tx
 	}
-	if !c.enqueue(in) {
+	if !p.enqueue(in) {
 		return nil, Commit{}, ErrClosed
 	}
 	select {
@@ -196,7 +195,7 @@ func (c *Consumer) do(ctx context.Context, name, key, id string, body []byte) ([
 		octets, err := reply()
 		return octets, o.at, err
 	case <-ctx.Done():
-		return nil, Commit{}, failure(kindUnavailable, "command %s: no answer yet: %w", name, ctx.Err())
+		return nil, Commit{}, failure(kindUnavailable, "command %s: no answer yet: %w", r.Name, ctx.Err())
 	}
 }
 
@@ -208,40 +207,4 @@ func (c *Consumer) countCommand(n int) bool {
 	}
 	c.commands += n
 	return true
-}
-
-// expireReplies drops replies whose time is over.
-func (c *Consumer) expireReplies(ctx context.Context) error {
-	ticker := time.NewTicker(10 * time.Minute)
-	defer ticker.Stop()
-	for {
-		if err := c.expireBefore(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			c.client.bus.log.WarnContext(ctx, "expire replies", "role", c.client.role, "error", err)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (c *Consumer) expireBefore(ctx context.Context, now time.Time) error {
-	step := &Step{}
-	err := c.client.bus.driver.Scan(ctx, Range{Kind: expiryKind(c.client.role), AllKeys: true}, func(row Row) bool {
-		if len(row.Key) != 8 || int64(binary.BigEndian.Uint64([]byte(row.Key)))*3600 > now.Unix() {
-			return false
-		}
-		step.Writes = append(step.Writes, Write{RowKey: row.RowKey})
-		var length int
-		if n, err := fmt.Sscanf(row.Row, "%08x", &length); n == 1 && err == nil && length >= 0 && 8+length <= len(row.Row) {
-			step.Writes = append(step.Writes, Write{RowKey: RowKey{"_reply:" + string(c.client.role), row.Row[8 : 8+length], row.Row[8+length:]}})
-		}
-		return len(step.Writes) < 10_000
-	})
-	if err != nil || len(step.Writes) == 0 {
-		return err
-	}
-	_, err = c.client.bus.commit(ctx, step)
-	return err
 }

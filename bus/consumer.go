@@ -3,8 +3,8 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,42 +18,36 @@ const (
 	maxBackoff       = 5 * time.Second
 )
 
-// Consumer hands inputs to the handlers of one role. Handlers are added before Run.
+// Consumer hands inputs to the handlers of one role, in each of the role's partitions that this process owns. Handlers are
+// added before Run.
 type Consumer struct {
 	client  *Client
-	readers []*feed
+	topics  []subscription
 	timer   func(ctx context.Context, tx *Tx, key, name string) error
 	command map[string]commandHandler
 	// rehandlers make the handler of an input that comes back from having been set aside, by topic.
 	rehandlers map[string]rehandler
+	before     []func(ctx context.Context, has func(key string) bool) error
+
+	count int32 // of partitions that the role has
+	slots chan struct{}
 
 	mu       sync.Mutex
-	keys     map[string]*queue    // keys in work
-	blocked  map[string]*blockade // keys with inputs set aside
-	flying   map[string]struct{}  // timers in work, by input id
+	owned    map[int32]*partition
 	commands int
-	stopping bool
-	// dueFrom is at or below the due time of every timer: what lies before it was deleted, and a scan need not walk over
-	// it. dueSet is the earliest due time of those set since the last scan began; such a scan may not have seen them.
-	dueFrom  string
-	dueSet   string
-	nextScan time.Time // when the feed looks next, at the latest
+}
 
-	work  sync.WaitGroup
-	slots chan struct{}
-	wake  chan struct{}   // a timer was set
-	holds chan struct{}   // an input was set aside
-	ctx   context.Context // ends when handlers must stop
-	quit  <-chan struct{} // closed when no new work is begun
+// subscription is a topic with what takes its records.
+type subscription struct {
+	topic    string
+	dispatch func(f *feed, r Record) bool
 }
 
 // Consumer returns a consumer without handlers. A role has one.
 func (c *Client) Consumer() *Consumer {
 	return &Consumer{
-		client: c, command: make(map[string]commandHandler),
-		keys: make(map[string]*queue), blocked: make(map[string]*blockade), flying: make(map[string]struct{}),
-		slots: make(chan struct{}, parallelHandlers), wake: make(chan struct{}, 1), holds: make(chan struct{}, 1),
-		rehandlers: make(map[string]rehandler),
+		client: c, command: make(map[string]commandHandler), rehandlers: make(map[string]rehandler),
+		count: c.bus.driver.Partitions(c.role), slots: make(chan struct{}, parallelHandlers), owned: make(map[int32]*partition),
 	}
 }
 
@@ -62,61 +56,68 @@ func (c *Consumer) HandleTimers(fn func(ctx context.Context, tx *Tx, key, name s
 	c.timer = fn
 }
 
+// Before has fn run each time that this process gets a partition, before the first input of it is handed out; has says
+// whether a key is of that partition. The context ends when the partition goes to another process or Run ends.
+func (c *Consumer) Before(fn func(ctx context.Context, has func(key string) bool) error) {
+	c.before = append(c.before, fn)
+}
+
 type rehandler func(key string, value []byte) func(context.Context, *Tx) error
 
 func (c *Consumer) addRehandler(topic string, r rehandler) { c.rehandlers[topic] = r }
 
-// input is one thing to be handled.
-type input struct {
-	Input
-	size   int
-	handle func(ctx context.Context, tx *Tx) error
-	// finish adds to a step what marks the input as done.
-	finish func(tx *Tx)
-	// aside is what is stored when the input is set aside; nil for a command, which is answered instead.
-	aside *heldInput
-	// refuse makes the step that ends a command whose handler refused it.
-	refuse func(ctx context.Context, err error) *Tx
-	// done is told once, at the end.
-	done func(Commit, error)
+// Run hands inputs to handlers until ctx ends. It then begins nothing new, gives handlers in work a while to end, and
+// returns. It is ready when each partition of the role has an owner that works, here or elsewhere.
+func (c *Consumer) Run(ctx context.Context, ready func()) error {
+	b := c.client.bus
+	b.mu.Lock()
+	b.consumers[c.client.role] = c
+	b.notify()
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		delete(b.consumers, c.client.role)
+		b.mu.Unlock()
+	}()
+
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() {
+		if b.wait(running, "", c.everywhere) == nil {
+			ready()
+		}
+	})
+	err := b.driver.Own(running, c.client.role, func(ctx context.Context, o *Ownership) {
+		if err := newPartition(c, o).run(ctx); err != nil && !retryable(err) {
+			fail(err)
+		}
+	})
+	if cause := context.Cause(running); err == nil && ctx.Err() == nil {
+		err = cause
+	}
+	fail(nil)
+	return err
 }
 
-// queue is what waits behind the input of a key that is in work.
-type queue struct{ waiting []*input }
-
-// Run takes up what was left, then hands inputs to handlers until ctx ends. It then begins nothing new, gives handlers
-// in work a while to end, and returns.
-func (c *Consumer) Run(ctx context.Context, ready func()) error {
-	handlers, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	c.ctx, c.quit = handlers, ctx.Done()
-	if err := c.loadBlocked(ctx); err != nil {
-		return err
+// everywhere says whether each partition of the role is owned by a process. The bus's mutex is held.
+func (c *Consumer) everywhere() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.client.bus
+	for p := range c.count {
+		if c.owned[p] != nil {
+			continue
+		}
+		if b.Placement == nil {
+			return false
+		}
+		if owner, found := b.Placement.Owner(c.client.role, p); !found || owner.Number == b.Self.Number {
+			return false
+		}
 	}
-	feeders := c.feeders()
-	errs := make(chan error, len(feeders))
-	var feeding sync.WaitGroup
-	feedCtx, stopFeeding := context.WithCancel(ctx)
-	defer stopFeeding()
-	for _, feed := range feeders {
-		feeding.Go(func() {
-			if err := feed(feedCtx); err != nil && feedCtx.Err() == nil {
-				errs <- err
-			}
-		})
-	}
-	c.join()
-	ready()
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-errs:
-	}
-	c.leave()
-	stopFeeding()
-	feeding.Wait()
-	c.drain(cancel)
-	return err
+	return true
 }
 
 // RunAfter is Run for a worker that has something to do, by its own commands, before it is ready. When first fails the
@@ -125,9 +126,9 @@ func (c *Consumer) RunAfter(ctx context.Context, first func(context.Context) err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
-	began := false
+	began := make(chan struct{})
 	err := c.Run(ctx, func() {
-		began = true
+		close(began)
 		go func() {
 			err := first(ctx)
 			if err == nil {
@@ -142,228 +143,63 @@ func (c *Consumer) RunAfter(ctx context.Context, first func(context.Context) err
 		}()
 	})
 	cancel() // a consumer that failed by itself does not answer first any more
-	if began {
+	select {
+	case <-began:
 		if firstErr := <-done; firstErr != nil {
 			return firstErr
 		}
+	default:
 	}
 	return err
 }
 
-func (c *Consumer) feeders() []func(context.Context) error {
-	feeders := []func(context.Context) error{c.feedTimers, c.expireReplies, c.retryHeld}
-	for _, f := range c.readers {
-		feeders = append(feeders, f.run)
-	}
-	return feeders
-}
-
-func (c *Consumer) join() {
+// join takes a partition up that works now, and leave takes it out.
+func (c *Consumer) join(p *partition) {
 	b := c.client.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.consumers[c.client.role] = c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owned[p.Partition] = p
+	b.watching[p] = struct{}{}
 	b.notify()
 }
 
-func (c *Consumer) leave() {
+func (c *Consumer) leave(p *partition) {
 	b := c.client.bus
 	b.mu.Lock()
-	delete(b.consumers, c.client.role)
-	b.mu.Unlock()
-	c.mu.Lock()
-	c.stopping = true
-	c.mu.Unlock()
-}
-
-// drain waits for the handlers in work, and cancels them when they take too long.
-func (c *Consumer) drain(cancel context.CancelFunc) {
-	ended := make(chan struct{})
-	go func() { c.work.Wait(); close(ended) }()
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	select {
-	case <-ended:
-	case <-timer.C:
-		cancel()
-		<-ended
-	}
-}
-
-// enqueue puts an input behind those with the same key. It reports false when the consumer takes no more.
-func (c *Consumer) enqueue(in *input) bool {
+	defer b.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopping {
-		return false
+	if c.owned[p.Partition] == p {
+		delete(c.owned, p.Partition)
 	}
-	if q, busy := c.keys[in.Key]; busy {
-		q.waiting = append(q.waiting, in)
-		return true
-	}
-	c.keys[in.Key] = &queue{}
-	c.work.Add(1)
-	go c.workOff(in)
-	return true
+	delete(b.watching, p)
+	b.notify()
 }
 
-// workOff handles an input and all that comes to wait behind it.
-func (c *Consumer) workOff(in *input) {
-	defer c.work.Done()
-	for in != nil {
-		c.slots <- struct{}{}
-		c.run(in)
-		<-c.slots
-		in = c.next(in.Key)
-	}
-}
-
-func (c *Consumer) next(key string) *input {
+// partitionOf returns the partition of a key if this process owns it, and its number.
+func (c *Consumer) partitionOf(key string) (p *partition, number int32) {
+	number = PartitionOf(key, c.count)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	q := c.keys[key]
-	if len(q.waiting) == 0 {
-		delete(c.keys, key)
-		return nil
-	}
-	in := q.waiting[0]
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
-	return in
+	return c.owned[number], number
 }
 
-// run handles one input until it is done, set aside, or the consumer stops.
-func (c *Consumer) run(in *input) {
-	panics := 0
-	backoff := minBackoff
-	for in.Attempt = 1; ; in.Attempt++ {
-		if c.mustStop() {
-			in.done(Commit{}, ErrClosed)
-			return
-		}
-		if in.aside != nil && c.passBlockade(in) {
-			return
-		}
-		commit, err := c.try(in)
-		var hold *holdError
-		var broken *panicError
-		switch {
-		case err == nil:
-			in.done(commit, nil)
-			return
-		case errors.Is(err, ErrConflict):
-			c.client.bus.metrics.conflicts.WithLabelValues(string(c.client.role)).Inc()
-			continue
-		case in.aside == nil:
-			c.answer(in, err)
-			return
-		case errors.As(err, &hold):
-			if c.setAside(in, hold.reason, hold) {
-				return
-			}
-		case retryable(err):
-			c.log(in, "input waits", err)
-		case errors.As(err, &broken) && panics == 0:
-			panics++
-			c.log(in, "handler panicked", err)
-		default:
-			c.log(in, "input is poison", err)
-			if c.setAside(in, err.Error(), nil) {
-				return
-			}
-		}
-		backoff = c.pause(backoff)
-	}
+// Owns says whether this process does the steps of the key.
+func (c *Consumer) Owns(key string) bool {
+	p, _ := c.partitionOf(key)
+	return p != nil
 }
 
-// try runs the handler once and commits what it wants.
-func (c *Consumer) try(in *input) (Commit, error) {
-	start := time.Now()
-	tx := newTx(c.ctx, c.client, in.Input)
-	if err := invoke(c.ctx, tx, in.handle); err != nil {
-		return Commit{}, err
-	}
-	if in.finish != nil {
-		in.finish(tx)
-	}
-	commit, err := c.commit(tx)
-	c.client.bus.metrics.step.WithLabelValues(string(c.client.role)).Observe(time.Since(start).Seconds())
-	return commit, err
+// partitions returns those that this process owns, in order.
+func (c *Consumer) partitions() []*partition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := slices.Collect(maps.Values(c.owned))
+	slices.SortFunc(list, func(a, b *partition) int { return int(a.Partition - b.Partition) })
+	return list
 }
 
-// commit seals and commits a step, and wakes what it concerns.
-func (c *Consumer) commit(tx *Tx) (Commit, error) {
-	if err := c.writeTimers(tx); err != nil {
-		return Commit{}, err
-	}
-	step, err := tx.seal()
-	if err != nil {
-		return Commit{}, err
-	}
-	commit, err := c.client.bus.commit(context.WithoutCancel(c.ctx), step)
-	if err == nil && len(tx.timers) > 0 {
-		c.timersSet(tx.input.Key, tx.timers)
-	}
-	return commit, err
-}
-
-// invoke calls a handler and turns a panic into an error.
-func invoke(ctx context.Context, tx *Tx, handle func(context.Context, *Tx) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicError{value: p, stack: debug.Stack()}
-		}
-	}()
-	if err := handle(ctx, tx); err != nil {
-		return err
-	}
-	return tx.err
-}
-
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
-
-// answer ends a command whose handler returned an error: what may succeed later is given back without a trace, what was
-// refused is kept as the reply.
-func (c *Consumer) answer(in *input, cause error) {
-	if retryable(cause) || in.refuse == nil {
-		in.done(Commit{}, cause)
-		return
-	}
-	commit, err := c.commit(in.refuse(c.ctx, cause))
-	if err != nil {
-		in.done(Commit{}, err)
-		return
-	}
-	in.done(commit, cause)
-}
-
-func (c *Consumer) mustStop() bool {
-	select {
-	case <-c.quit:
-		return true
-	case <-c.ctx.Done():
-		return true
-	default:
-		return false
-	}
-}
-
-// pause sleeps for a back-off, or until the consumer stops, and returns the next back-off.
-func (c *Consumer) pause(backoff time.Duration) time.Duration {
-	timer := time.NewTimer(backoff)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.quit:
-	}
-	return min(2*backoff, maxBackoff)
-}
-
-func (c *Consumer) log(in *input, what string, err error) {
-	c.client.bus.log.WarnContext(c.ctx, "input not handled", "what", what, "role", c.client.role, "input", in.ID, "attempt", in.Attempt, "error", err)
-}
+// errStopped is the end of a partition's work in order.
+var errStopped = errors.New("bus: the partition was given up")

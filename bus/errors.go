@@ -13,6 +13,7 @@ const (
 	kindConflict    = "conflict"
 	kindTooLarge    = "too large"
 	kindForbidden   = "forbidden"
+	kindNotFound    = "not found"
 )
 
 // Error is a failure of the bus itself.
@@ -33,6 +34,9 @@ func failure(kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{kind: kind, text: "bus: " + err.Error(), cause: errors.Unwrap(err)}
 }
+
+// ErrNotSent is wrapped by an error of a Remote where the request has certainly not been taken up by the other process.
+var ErrNotSent = errors.New("the request was not sent")
 
 // retryable says whether the same input may succeed later without anybody changing it.
 func retryable(err error) bool {

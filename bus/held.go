@@ -33,7 +33,7 @@ type holdError struct {
 
 func (e *holdError) Error() string { return "held: " + e.reason }
 
-// heldInput is an input that was set aside, as it is stored: kind "_held:<role>", key of the input, row a big-endian
+// heldInput is an input that was set aside, as it is stored: kind "_held:<role>/<partition>", key of the input, row a big-endian
 // number in order of arrival.
 type heldInput struct {
 	Source string    `cbor:"1,keyasint"`           // topic, or "_timer"
@@ -48,17 +48,7 @@ type heldInput struct {
 	row string // where it is stored; empty: not yet
 }
 
-// Held describes an input that was set aside.
-type Held struct {
-	Key    string
-	Row    string // names the input among those of its key
-	Source string
-	Reason string
-	Poison bool
-	Since  time.Time
-}
-
-// blockade is a key whose inputs are set aside. c.mu guards it.
+// blockade is a key whose inputs are set aside. p.mu guards it.
 type blockade struct {
 	last      uint64 // number of the newest stored input
 	releasing bool
@@ -67,17 +57,17 @@ type blockade struct {
 	until     []Until
 }
 
-func (c *Consumer) heldKind() string { return "_held:" + string(c.client.role) }
+func (p *partition) heldRow(key, row string) RowKey { return RowKey{p.Role, p.kind("held"), key, row} }
 
 // loadBlocked finds the keys with inputs set aside by earlier runs.
-func (c *Consumer) loadBlocked(ctx context.Context) error {
-	return c.client.bus.driver.Scan(ctx, Range{Kind: c.heldKind(), AllKeys: true}, func(row Row) bool {
-		b := c.blocked[row.Key]
+func (p *partition) loadBlocked(ctx context.Context) error {
+	return p.client.bus.driver.Scan(ctx, Range{Role: p.Role, Kind: p.kind("held"), AllKeys: true}, func(row Row) bool {
+		b := p.blocked[row.Key]
 		var held heldInput
 		if b == nil {
 			_ = Decode(row.Value, &held) // one that does not decode stays until it is dropped by hand
 			b = &blockade{poison: held.Poison, until: held.Until}
-			c.blocked[row.Key] = b
+			p.blocked[row.Key] = b
 		}
 		b.last = heldNumber(row.Row)
 		return true
@@ -86,11 +76,11 @@ func (c *Consumer) loadBlocked(ctx context.Context) error {
 
 // passBlockade deals with an input whose key is blocked: it sets it aside and reports true, or reports false where the
 // input may be handled.
-func (c *Consumer) passBlockade(in *input) bool {
-	c.mu.Lock()
-	b, blocked := c.blocked[in.Key]
+func (p *partition) passBlockade(in *input) bool {
+	p.mu.Lock()
+	b, blocked := p.blocked[in.Key]
 	ours := blocked && b.releasing && in.aside.row != ""
-	c.mu.Unlock()
+	p.mu.Unlock()
 	switch {
 	case !blocked || ours:
 		return false
@@ -98,14 +88,14 @@ func (c *Consumer) passBlockade(in *input) bool {
 		in.done(Commit{}, ErrConflict)
 		return true
 	}
-	return c.setAside(in, "waits behind an input that was set aside", nil)
+	return p.setAside(in, "waits behind an input that was set aside", nil)
 }
 
 // setAside stores the input in its key's state and blocks the key. It reports false when that could not be committed.
 // hold is nil for poison and for what waits behind.
-func (c *Consumer) setAside(in *input, reason string, hold *holdError) bool {
-	c.mu.Lock()
-	b, blocked := c.blocked[in.Key]
+func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
+	p.mu.Lock()
+	b, blocked := p.blocked[in.Key]
 	if !blocked {
 		b = &blockade{poison: hold == nil}
 	}
@@ -114,7 +104,7 @@ func (c *Consumer) setAside(in *input, reason string, hold *holdError) bool {
 		number++
 		row = heldRow(number)
 	}
-	c.mu.Unlock()
+	p.mu.Unlock()
 
 	held := *in.aside
 	held.Reason, held.Since, held.Poison = reason, time.Now(), hold == nil
@@ -125,91 +115,72 @@ func (c *Consumer) setAside(in *input, reason string, hold *holdError) bool {
 	if err != nil {
 		return false
 	}
-	tx := newTx(c.ctx, c.client, in.Input)
+	tx := newTx(p.ctx, p, in.Input)
 	if in.aside.row == "" {
 		in.finish(tx)
 	}
-	tx.put(RowKey{c.heldKind(), in.Key, row}, octets, nil)
-	if _, err := c.commit(tx); err != nil {
-		c.log(in, "input could not be set aside", err)
+	tx.put(p.heldRow(in.Key, row), octets, nil)
+	if _, err := p.commit(tx); err != nil {
+		p.log(in, "input could not be set aside", err)
 		return false
 	}
 
-	c.mu.Lock()
+	p.mu.Lock()
 	b.last = max(b.last, number)
 	if in.aside.row != "" || !blocked {
 		b.poison, b.until, b.releasing = hold == nil, held.Until, false
 	}
-	c.blocked[in.Key] = b
-	c.mu.Unlock()
+	p.blocked[in.Key] = b
+	p.mu.Unlock()
 	if in.aside.row == "" { // a hold that is repeated goes on with its longer and longer waits
 		select {
-		case c.holds <- struct{}{}:
+		case p.holds <- struct{}{}:
 		default:
 		}
 	}
-	c.client.bus.metrics.held.WithLabelValues(string(c.client.role)).Inc()
+	p.client.bus.metrics.held.WithLabelValues(string(p.Role)).Inc()
 	in.done(Commit{}, nil)
 	return true
 }
 
-// Held lists the inputs that are set aside.
-func (c *Consumer) Held(ctx context.Context) (list []Held, err error) {
-	err = c.client.bus.driver.Scan(ctx, Range{Kind: c.heldKind(), AllKeys: true}, func(row Row) bool {
-		var h heldInput
-		if decodeErr := Decode(row.Value, &h); decodeErr != nil {
-			h.Reason = decodeErr.Error()
-		}
-		list = append(list, Held{row.Key, row.Row, h.Source, h.Reason, h.Poison, h.Since})
-		return true
-	})
-	return list, err
-}
-
-// Release hands in again, in order, what is set aside under a key.
-func (c *Consumer) Release(ctx context.Context, key string) error {
-	c.mu.Lock()
-	b, blocked := c.blocked[key]
+// release hands in again, in order, what is set aside under a key.
+func (p *partition) release(ctx context.Context, key string) error {
+	p.mu.Lock()
+	b, blocked := p.blocked[key]
 	if !blocked || b.releasing {
-		c.mu.Unlock()
+		p.mu.Unlock()
 		return nil
 	}
 	b.releasing = true
-	c.mu.Unlock()
+	p.mu.Unlock()
 
 	var inputs []*input
-	err := c.client.bus.driver.Scan(ctx, Range{Kind: c.heldKind(), Key: key}, func(row Row) bool {
-		inputs = append(inputs, c.releasedInput(row))
+	err := p.client.bus.driver.Scan(ctx, Range{Role: p.Role, Kind: p.kind("held"), Key: key}, func(row Row) bool {
+		inputs = append(inputs, p.releasedInput(row))
 		return true
 	})
 	if err != nil || len(inputs) == 0 {
-		c.mu.Lock()
+		p.mu.Lock()
 		b.releasing = false
 		if err == nil {
-			delete(c.blocked, key)
+			delete(p.blocked, key)
 		}
-		c.mu.Unlock()
+		p.mu.Unlock()
 		return err
 	}
-	c.mu.Lock()
+	p.mu.Lock()
 	b.pending = len(inputs)
-	c.mu.Unlock()
+	p.mu.Unlock()
 	for _, in := range inputs {
-		if !c.enqueue(in) {
+		if !p.enqueue(in) {
 			return ErrClosed
 		}
 	}
 	return nil
 }
 
-// Drop removes one input that was set aside, for good. What waits behind it is handed in again by Release.
-func (c *Consumer) Drop(ctx context.Context, key, row string) error {
-	_, err := c.client.bus.commit(ctx, &Step{Writes: []Write{{RowKey: RowKey{c.heldKind(), key, row}}}})
-	return err
-}
-
 // releasedInput makes an input of a stored one.
-func (c *Consumer) releasedInput(row Row) *input {
+func (p *partition) releasedInput(row Row) *input {
 	var h heldInput
 	err := Decode(row.Value, &h)
 	h.row = row.Row
@@ -220,16 +191,16 @@ func (c *Consumer) releasedInput(row Row) *input {
 		finish: func(tx *Tx) { tx.delete(row.RowKey) },
 		aside:  &h,
 	}
-	if rehandle, known := c.rehandlers[h.Source]; known && err == nil {
+	if rehandle, known := p.consumer.rehandlers[h.Source]; known && err == nil {
 		in.handle = rehandle(row.Key, h.Value)
-	} else if h.Source == timerSource && c.timer != nil {
-		in.handle = c.timerHandler(row.Key, h.Timer, "")
+	} else if h.Source == timerSource && p.consumer.timer != nil {
+		in.handle = p.timerHandler(row.Key, h.Timer, "")
 	} else if err == nil {
 		err = fmt.Errorf("bus: nothing handles %s any more", h.Source)
 	}
 	in.done = func(_ Commit, err error) {
 		if err == nil {
-			c.released(row)
+			p.released(row)
 		}
 	}
 	return in
@@ -237,113 +208,95 @@ func (c *Consumer) releasedInput(row Row) *input {
 
 // released lifts the blockade after its last input. What was stored while the release went on is released next. Where
 // the release ended with an input being set aside again, there is nothing to do.
-func (c *Consumer) released(row Row) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b, blocked := c.blocked[row.Key]
+func (p *partition) released(row Row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, blocked := p.blocked[row.Key]
 	if !blocked || !b.releasing {
 		return
 	}
-	c.client.bus.metrics.held.WithLabelValues(string(c.client.role)).Dec()
+	p.client.bus.metrics.held.WithLabelValues(string(p.Role)).Dec()
 	b.pending--
 	switch {
 	case b.last == heldNumber(row.Row):
-		delete(c.blocked, row.Key)
+		delete(p.blocked, row.Key)
 	case b.pending == 0:
 		b.releasing = false
-		c.work.Go(func() {
-			if err := c.Release(c.ctx, row.Key); err != nil {
-				c.client.bus.log.WarnContext(c.ctx, "release of a held key", "role", c.client.role, "error", err)
+		p.work.Go(func() {
+			if err := p.release(p.ctx, row.Key); err != nil {
+				p.client.bus.Log.WarnContext(p.ctx, "release of a held key", "role", p.Role, "error", err)
 			}
 		})
 	}
 }
 
-// retryHeld releases held keys when an entry that they wait for changes. A change may reach this loop before it reaches
-// the table that the handler looks at, or have come before the hold: so keys are tried again soon after each change and
+// retryHeld releases held keys when an entry that they wait for changes. The handler may look at another table than the one
+// that has changed already, and the change may have come before the hold: so keys are tried again soon after each change and
 // each hold, then more and more rarely.
-func (c *Consumer) retryHeld(ctx context.Context) error {
-	changes := make(chan Until, 64)
-	followed := make(map[string]bool)
+func (p *partition) retryHeld(ctx context.Context) error {
 	wait := heldRetry
 	for {
-		for _, topic := range c.heldTopics() {
-			if !followed[topic] {
-				followed[topic] = true
-				c.work.Go(func() { c.follow(ctx, topic, changes) })
-			}
-		}
 		wanted := func(Until) bool { return true }
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
-		case <-c.holds:
+		case <-p.holds:
 			timer.Stop()
 			wait = heldSoon
 			continue
-		case u := <-changes:
+		case <-p.changed:
 			wait = heldSoon
-			wanted = func(held Until) bool { return held == u }
+			changes := p.takeChanges()
+			wanted = func(held Until) bool { _, changed := changes[held]; return changed }
 		case <-timer.C:
 			wait = min(2*wait, heldRetry)
 		}
 		timer.Stop()
-		for _, key := range c.heldKeys(wanted) {
-			if err := c.Release(ctx, key); err != nil {
-				c.client.bus.log.WarnContext(ctx, "release of a held key", "role", c.client.role, "error", err)
+		for _, key := range p.heldKeys(wanted) {
+			if err := p.release(ctx, key); err != nil {
+				p.client.bus.Log.WarnContext(ctx, "release of a held key", "role", p.Role, "error", err)
 			}
 		}
 	}
 }
 
-// follow tells of every new record of a topic.
-func (c *Consumer) follow(ctx context.Context, topic string, changes chan<- Until) {
-	driver := c.client.bus.driver
-	next, _ := driver.End(topic, 0)
-	for {
-		end, grown := driver.End(topic, 0)
-		if next >= end {
-			select {
-			case <-grown:
-				continue
-			case <-ctx.Done():
-				return
-			}
-		}
-		records, err := driver.Read(ctx, topic, 0, next, readBatch)
-		if err != nil {
-			return // the periodic retry goes on
-		}
-		next = end
-		for _, r := range records {
-			next = r.Offset + 1
-			select {
-			case changes <- Until{Topic: topic, Key: r.Key}:
-			case <-ctx.Done():
-				return
-			}
-		}
+// entryChanged tells those who hold inputs that an entry of a table is another one now.
+func (b *Bus) entryChanged(topic, key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p := range b.watching {
+		p.entryChanged(Until{Topic: topic, Key: key})
 	}
 }
 
-func (c *Consumer) heldTopics() (topics []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, b := range c.blocked {
-		for _, u := range b.until {
-			topics = append(topics, u.Topic)
-		}
+func (p *partition) entryChanged(u Until) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.blocked) == 0 { // a hold that is on its way is tried again soon anyway
+		return
 	}
-	return topics
+	p.changes[u] = struct{}{}
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (p *partition) takeChanges() map[Until]struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changes := p.changes
+	p.changes = make(map[Until]struct{})
+	return changes
 }
 
 // heldKeys returns the keys that are held, not poisoned, and wait for an entry that is wanted.
-func (c *Consumer) heldKeys(wanted func(Until) bool) (keys []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, b := range c.blocked {
+func (p *partition) heldKeys(wanted func(Until) bool) (keys []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, b := range p.blocked {
 		if !b.poison && !b.releasing && slices.ContainsFunc(b.until, wanted) {
 			keys = append(keys, key)
 		}

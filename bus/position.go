@@ -38,6 +38,26 @@ func (p *Position) Finish(offset uint64) {
 	}
 }
 
+// FinishRange marks the records from one offset up to another, exclusive, as finished.
+func (p *Position) FinishRange(from, to uint64) {
+	if from <= p.Low && to > p.Low { // the usual case, and cheap however many there are
+		for o := range p.Above {
+			if o < to {
+				delete(p.Above, o)
+			}
+		}
+		p.Low = to
+		for p.Done(p.Low) {
+			delete(p.Above, p.Low)
+			p.Low++
+		}
+		return
+	}
+	for o := max(from, p.Low); o < to; o++ {
+		p.Finish(o)
+	}
+}
+
 // Clone returns a copy that shares nothing with p.
 func (p *Position) Clone() Position { return Position{Low: p.Low, Above: maps.Clone(p.Above)} }
 

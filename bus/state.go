@@ -37,7 +37,7 @@ func (s State[V]) Get(r Reader, key, row string) (v V, found bool, err error) {
 	if err := s.mine(r); err != nil {
 		return v, false, err
 	}
-	octets, found, err := r.get(RowKey{s.Name, key, row})
+	octets, found, err := r.get(RowKey{s.Owner, s.Name, key, row})
 	if err != nil || !found {
 		return v, false, err
 	}
@@ -47,12 +47,12 @@ func (s State[V]) Get(r Reader, key, row string) (v V, found bool, err error) {
 // List returns the rows of a key whose names begin with prefix, in order of their names. It is a snapshot: rows that
 // appear later do not conflict with the step.
 func (s State[V]) List(r Reader, key, prefix string) ([]Entry[V], error) {
-	return s.collect(r, Range{Kind: s.Name, Key: key, RowPrefix: prefix})
+	return s.collect(r, Range{Role: s.Owner, Kind: s.Name, Key: key, RowPrefix: prefix})
 }
 
 // ListKeys returns the rows of every key that begins with prefix, in order of key and row.
 func (s State[V]) ListKeys(r Reader, prefix string) ([]Entry[V], error) {
-	return s.collect(r, Range{Kind: s.Name, Key: prefix, AllKeys: true})
+	return s.collect(r, Range{Role: s.Owner, Kind: s.Name, Key: prefix, AllKeys: true})
 }
 
 func (s State[V]) collect(r Reader, in Range) (entries []Entry[V], err error) {
@@ -85,7 +85,7 @@ func (s State[V]) Put(tx *Tx, key, row string, v V) {
 		tx.fail(err)
 		return
 	}
-	tx.put(RowKey{s.Name, key, row}, octets, fieldNumbers(reflect.TypeFor[V]()))
+	tx.put(RowKey{s.Owner, s.Name, key, row}, octets, fieldNumbers(reflect.TypeFor[V]()))
 }
 
 // Delete removes a row when the step commits. An absent row is no error.
@@ -94,7 +94,7 @@ func (s State[V]) Delete(tx *Tx, key, row string) {
 		tx.fail(err)
 		return
 	}
-	tx.delete(RowKey{s.Name, key, row})
+	tx.delete(RowKey{s.Owner, s.Name, key, row})
 }
 
 func (s State[V]) mine(r Reader) error {

@@ -2,11 +2,12 @@ package bus
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"sync"
 )
 
-// Table is a compacted topic in memory. It is as current as its lag; a caller who knows the place of a change can wait
+// Table is a compacted topic in memory. It is as current as its lag; a caller who knows the commit of a change can wait
 // for it.
 type Table[V any] struct {
 	topic  Topic[V]
@@ -14,8 +15,8 @@ type Table[V any] struct {
 
 	mu      sync.RWMutex
 	entries map[string]V
-	next    uint64
-	moved   chan struct{} // closed and replaced when next grows
+	latest  map[string]Stamp // by source
+	moved   chan struct{}    // closed and replaced when latest grows
 	changed []func(key string)
 }
 
@@ -24,7 +25,7 @@ func (t Topic[V]) Table(c *Client) *Table[V] {
 	if err := c.may(t.Readers, "read", "topic", t.Name); err != nil {
 		panic(err) // wired against the table of topics: found by the first test that starts the worker
 	}
-	return &Table[V]{topic: t, client: c, entries: make(map[string]V), moved: make(chan struct{})}
+	return &Table[V]{topic: t, client: c, entries: make(map[string]V), latest: make(map[string]Stamp), moved: make(chan struct{})}
 }
 
 // OnChange makes the table call fn, from Run, after each change of a key. It is to be called before Run.
@@ -33,52 +34,38 @@ func (t *Table[V]) OnChange(fn func(key string)) { t.changed = append(t.changed,
 // Run reads the topic, calls ready when it has caught up, and follows it until ctx ends. An entry that does not decode
 // is passed over: it was written by a later release for those that understand it.
 func (t *Table[V]) Run(ctx context.Context, ready func()) error {
-	driver := t.client.bus.driver
-	first, _ := driver.End(t.topic.Name, 0)
-	caughtUp := false
-	for {
-		if !caughtUp && t.place() >= first {
+	reader, err := t.client.bus.driver.Read(ctx, ReadFrom{Topic: t.topic.Name})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("table %s: %w", t.topic.Name, err)
+	}
+	defer reader.Close()
+	for caughtUp := false; ; {
+		if !caughtUp && reader.Reached() {
 			caughtUp = true
 			ready()
 		}
-		end, grown := driver.End(t.topic.Name, 0)
-		if t.place() >= end {
-			select {
-			case <-grown:
-				continue
-			case <-ctx.Done():
-				return nil
-			}
+		records, err := reader.Next(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
-		records, err := driver.Read(ctx, t.topic.Name, 0, t.place(), readBatch)
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+			return fmt.Errorf("table %s: %w", t.topic.Name, err)
 		}
-		t.apply(ctx, records, end)
+		t.apply(ctx, records)
 	}
 }
 
-// apply takes in records; with none left before end, what is there was compacted away.
-func (t *Table[V]) apply(ctx context.Context, records []Record, end uint64) {
+// apply takes in records.
+func (t *Table[V]) apply(ctx context.Context, records []Record) {
 	t.mu.Lock()
 	for _, r := range records {
-		t.next = r.Offset + 1
-		if r.Value == nil {
-			delete(t.entries, r.Key)
-			continue
+		if r.Stamp.After(t.latest[r.Stamp.Source]) {
+			t.latest[r.Stamp.Source] = r.Stamp
 		}
-		var v V
-		if err := Decode(r.Value, &v); err != nil {
-			t.client.bus.log.WarnContext(ctx, "table entry does not decode", "topic", t.topic.Name, "offset", r.Offset, "error", err)
-			continue
-		}
-		t.entries[r.Key] = v
-	}
-	if len(records) == 0 {
-		t.next = end
+		t.set(ctx, r)
 	}
 	close(t.moved)
 	t.moved = make(chan struct{})
@@ -87,13 +74,25 @@ func (t *Table[V]) apply(ctx context.Context, records []Record, end uint64) {
 		for _, fn := range t.changed {
 			fn(r.Key)
 		}
+		t.client.bus.entryChanged(t.topic.Name, r.Key)
 	}
 }
 
-func (t *Table[V]) place() uint64 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.next
+// set takes in one record. t.mu is held.
+func (t *Table[V]) set(ctx context.Context, r Record) {
+	switch {
+	case r.Void:
+		return
+	case r.Value == nil:
+		delete(t.entries, r.Key)
+		return
+	}
+	var v V
+	if err := Decode(r.Value, &v); err != nil {
+		t.client.bus.Log.WarnContext(ctx, "table entry does not decode", "topic", t.topic.Name, "offset", r.Offset, "error", err)
+		return
+	}
+	t.entries[r.Key] = v
 }
 
 // Get returns an entry. What it points to is shared and must not be changed.
@@ -116,27 +115,30 @@ func (t *Table[V]) Until(key string) Until { return Until{Topic: t.topic.Name, K
 
 // Wait returns when the table shows the commit, or when ctx ends.
 func (t *Table[V]) Wait(ctx context.Context, at Commit) error {
-	for _, o := range at.Offsets {
-		if o.Topic != t.topic.Name {
+	for _, s := range at.Stamps {
+		if s.Topic != t.topic.Name {
 			continue
 		}
-		if err := t.waitFor(ctx, o.Offset+1); err != nil {
+		if err := t.waitFor(ctx, s.Stamp); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// WaitCurrent returns when the table shows what was durable at the time of the call.
+// WaitCurrent returns when the table shows what was committed at the time of the call.
 func (t *Table[V]) WaitCurrent(ctx context.Context) error {
-	end, _ := t.client.bus.driver.End(t.topic.Name, 0)
-	return t.waitFor(ctx, end)
+	now, err := t.client.bus.driver.Current(ctx, t.topic.Name)
+	if err != nil {
+		return err
+	}
+	return t.Wait(ctx, now)
 }
 
-func (t *Table[V]) waitFor(ctx context.Context, next uint64) error {
+func (t *Table[V]) waitFor(ctx context.Context, s Stamp) error {
 	for {
 		t.mu.RLock()
-		there, moved := t.next >= next, t.moved
+		there, moved := !s.After(t.latest[s.Source]), t.moved
 		t.mu.RUnlock()
 		if there {
 			return nil

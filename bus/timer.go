@@ -15,23 +15,25 @@ const (
 	maxTimerWait = 10 * time.Second // bounds what a jump of the clock can delay
 )
 
-func (c *Consumer) timerKinds() (byTime, byKey string) {
-	role := string(c.client.role)
-	return "_timer:" + role, "_timerset:" + role
+func (p *partition) timerByTime(due, key, name string) RowKey {
+	return RowKey{p.Role, p.kind("timer"), due, timerRow(key, name)}
+}
+
+func (p *partition) timerByKey(key, name string) RowKey {
+	return RowKey{p.Role, "_timerset:" + string(p.Role), key, name}
 }
 
 // writeTimers turns the timers of a step into rows.
-func (c *Consumer) writeTimers(tx *Tx) error {
-	byTime, byKey := c.timerKinds()
+func (p *partition) writeTimers(tx *Tx) error {
 	key := tx.input.Key
 	for name, at := range tx.timers {
-		set := RowKey{byKey, key, name}
+		set := p.timerByKey(key, name)
 		due, found, err := tx.get(set)
 		if err != nil {
 			return err
 		}
 		if found {
-			tx.delete(RowKey{byTime, string(due), timerRow(key, name)})
+			tx.delete(p.timerByTime(string(due), key, name))
 		}
 		if at.IsZero() {
 			tx.delete(set)
@@ -39,30 +41,35 @@ func (c *Consumer) writeTimers(tx *Tx) error {
 		}
 		due = encodeDue(at)
 		tx.put(set, due, nil)
-		tx.put(RowKey{byTime, string(due), timerRow(key, name)}, []byte{1}, nil)
+		tx.put(p.timerByTime(string(due), key, name), []byte{1}, nil)
 	}
 	return nil
 }
 
 // feedTimers hands out timers as they become due.
-func (c *Consumer) feedTimers(ctx context.Context) error {
-	if c.timer == nil {
+func (p *partition) feedTimers(ctx context.Context) error {
+	if p.consumer.timer == nil {
 		return nil
 	}
 	for {
-		due, wait, err := c.dueTimers(ctx)
+		var due []*input
+		var wait time.Duration
+		err := p.persevere(ctx, "timers", func(ctx context.Context) (err error) {
+			due, wait, err = p.dueTimers(ctx)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("timers: %w", err)
 		}
 		for _, in := range due {
-			if !c.enqueue(in) {
+			if !p.enqueue(in) {
 				return nil
 			}
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-c.wake: // a timer was set that is due sooner
+		case <-p.wake: // a timer was set that is due sooner
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
@@ -73,50 +80,49 @@ func (c *Consumer) feedTimers(ctx context.Context) error {
 
 // timersSet takes note of timers that were committed. What is due already goes to its handler at once; the feed is woken
 // only for what is due before it would look again, so that busy timers cost no scans.
-func (c *Consumer) timersSet(key string, timers map[string]time.Time) {
+func (p *partition) timersSet(key string, timers map[string]time.Time) {
 	now := time.Now()
 	var due []*input
 	wake := false
-	c.mu.Lock()
+	p.mu.Lock()
 	for name, at := range timers {
 		if at.IsZero() {
 			continue
 		}
 		row := string(encodeDue(at))
-		c.dueSet, c.dueFrom = min(c.dueSet, row), min(c.dueFrom, row)
+		p.dueSet, p.dueFrom = min(p.dueSet, row), min(p.dueFrom, row)
 		if at = decodeDue([]byte(row)); at.After(now) {
-			wake = wake || at.Before(c.nextScan)
+			wake = wake || at.Before(p.nextScan)
 			continue
 		}
-		due = append(due, c.timerInput(row, key, name, at))
+		due = append(due, p.timerInput(row, key, name, at))
 	}
-	c.mu.Unlock()
+	p.mu.Unlock()
 	for _, in := range due {
-		if c.takeOff(in.ID) {
-			c.enqueue(in) // refused only when the consumer stops; the rows stay
+		if p.takeOff(in.ID) {
+			p.enqueue(in) // refused only when the consumer stops; the rows stay
 		}
 	}
 	if !wake {
 		return
 	}
 	select {
-	case c.wake <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
 // dueTimers returns the timers that are due and not in work, and how long to wait before looking again.
-func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Duration, err error) {
-	byTime, _ := c.timerKinds()
+func (p *partition) dueTimers(ctx context.Context) (due []*input, wait time.Duration, err error) {
 	now, wait := time.Now(), maxTimerWait
-	c.mu.Lock()
+	p.mu.Lock()
 	first := string(encodeDue(now)) // the due time of the first timer there is, or now
-	from := c.dueFrom
-	c.dueSet = first
-	c.nextScan = now.Add(maxTimerWait) // the scan may not see what is set from now on: that wakes the feed again
-	c.mu.Unlock()
+	from := p.dueFrom
+	p.dueSet = first
+	p.nextScan = now.Add(maxTimerWait) // the scan may not see what is set from now on: that wakes the feed again
+	p.mu.Unlock()
 	seen := false
-	err = c.client.bus.driver.Scan(ctx, Range{Kind: byTime, AllKeys: true, From: from}, func(row Row) bool {
+	err = p.client.bus.driver.Scan(ctx, Range{Role: p.Role, Kind: p.kind("timer"), AllKeys: true, From: from}, func(row Row) bool {
 		if !seen {
 			first, seen = min(first, row.Key), true
 		}
@@ -129,7 +135,7 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 		if !ok {
 			return true
 		}
-		if in := c.timerInput(row.Key, key, name, at); c.takeOff(in.ID) {
+		if in := p.timerInput(row.Key, key, name, at); p.takeOff(in.ID) {
 			due = append(due, in)
 		}
 		return len(due) < timerBatch
@@ -137,58 +143,56 @@ func (c *Consumer) dueTimers(ctx context.Context) (due []*input, wait time.Durat
 	if len(due) == timerBatch {
 		wait = 0
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err == nil {
-		c.dueFrom = min(first, c.dueSet)
+		p.dueFrom = min(first, p.dueSet)
 	}
-	c.nextScan = now.Add(wait)
+	p.nextScan = now.Add(wait)
 	return due, wait, err
 }
 
-func (c *Consumer) takeOff(id string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, flying := c.flying[id]; flying {
+func (p *partition) takeOff(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, flying := p.flying[id]; flying {
 		return false
 	}
-	c.flying[id] = struct{}{}
+	p.flying[id] = struct{}{}
 	return true
 }
 
-func (c *Consumer) timerInput(due, key, name string, at time.Time) *input {
-	byTime, byKey := c.timerKinds()
+func (p *partition) timerInput(due, key, name string, at time.Time) *input {
 	in := &input{
 		Input:  Input{Key: key, ID: fmt.Sprintf("timer/%x/%s/%d", key, name, at.UnixMilli()), Time: at},
-		handle: c.timerHandler(key, name, due),
+		handle: p.timerHandler(key, name, due),
 		aside:  &heldInput{Source: timerSource, Timer: name, At: at},
 	}
 	in.finish = func(tx *Tx) {
-		tx.delete(RowKey{byTime, due, timerRow(key, name)})
+		tx.delete(p.timerByTime(due, key, name))
 		if _, again := tx.timers[name]; again {
 			return
 		}
-		if set, found, err := tx.get(RowKey{byKey, key, name}); err != nil {
+		if set, found, err := tx.get(p.timerByKey(key, name)); err != nil {
 			tx.fail(err)
 		} else if found && string(set) == due {
-			tx.delete(RowKey{byKey, key, name})
+			tx.delete(p.timerByKey(key, name))
 		}
 	}
 	in.done = func(Commit, error) {
-		c.mu.Lock()
-		delete(c.flying, in.ID)
-		c.mu.Unlock()
+		p.mu.Lock()
+		delete(p.flying, in.ID)
+		p.mu.Unlock()
 	}
 	return in
 }
 
 // timerHandler passes over a timer that was replaced or stopped while it waited in its key's queue. due is empty where
 // the timer comes back from having been set aside.
-func (c *Consumer) timerHandler(key, name, due string) func(context.Context, *Tx) error {
-	_, byKey := c.timerKinds()
+func (p *partition) timerHandler(key, name, due string) func(context.Context, *Tx) error {
 	return func(ctx context.Context, tx *Tx) error {
 		if due != "" {
-			set, found, err := tx.get(RowKey{byKey, key, name})
+			set, found, err := tx.get(p.timerByKey(key, name))
 			if err != nil {
 				return err
 			}
@@ -196,7 +200,7 @@ func (c *Consumer) timerHandler(key, name, due string) func(context.Context, *Tx
 				return nil
 			}
 		}
-		return c.timer(ctx, tx, key, name)
+		return p.consumer.timer(ctx, tx, key, name)
 	}
 }
 

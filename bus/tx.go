@@ -12,6 +12,7 @@ import (
 type Tx struct {
 	ctx    context.Context
 	client *Client
+	owner  *partition
 	input  Input
 	now    time.Time
 
@@ -20,6 +21,7 @@ type Tx struct {
 	reads  map[RowKey]uint64 // versions of shared rows that were read
 	timers map[string]time.Time
 	calls  int
+	notes  uint16
 	err    error
 }
 
@@ -59,9 +61,9 @@ func (tx *Tx) SetTimer(name string, at time.Time) { tx.timers[name] = at }
 // StopTimer removes a timer of the step's key. An absent one is no error.
 func (tx *Tx) StopTimer(name string) { tx.timers[name] = time.Time{} }
 
-func newTx(ctx context.Context, c *Client, in Input) *Tx {
+func newTx(ctx context.Context, p *partition, in Input) *Tx {
 	return &Tx{
-		ctx: ctx, client: c, input: in, now: time.Now(),
+		ctx: ctx, client: p.client, owner: p, input: in, now: time.Now(), step: Step{Owner: p.Ownership},
 		writes: make(map[RowKey]write), reads: make(map[RowKey]uint64), timers: make(map[string]time.Time),
 	}
 }
@@ -77,7 +79,7 @@ func (tx *Tx) fail(err error) {
 func (tx *Tx) reader() *Client { return tx.client }
 
 // owned says whether nobody but the steps of this input's key may write the row.
-func (tx *Tx) owned(key RowKey) bool { return key.Key == tx.input.Key }
+func (tx *Tx) owned(key RowKey) bool { return key.Key == tx.input.Key && key.Role == tx.client.role }
 
 func (tx *Tx) get(key RowKey) ([]byte, bool, error) {
 	if w, written := tx.writes[key]; written {
@@ -172,7 +174,7 @@ func (tx *Tx) seal() (*Step, error) {
 
 // contains says whether the range holds the row.
 func (in Range) contains(key RowKey) bool {
-	if key.Kind != in.Kind {
+	if key.Role != in.Role || key.Kind != in.Kind {
 		return false
 	}
 	if in.AllKeys {
@@ -182,6 +184,9 @@ func (in Range) contains(key RowKey) bool {
 }
 
 func compareKeys(a, b RowKey) int {
+	if c := strings.Compare(string(a.Role), string(b.Role)); c != 0 {
+		return c
+	}
 	if c := strings.Compare(a.Kind, b.Kind); c != 0 {
 		return c
 	}

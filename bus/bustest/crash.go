@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,21 +82,28 @@ func CrashVerify(t *testing.T, acked map[string]int, open func() (bus.Driver, er
 	go func() { ended <- w.Run(ctx, func() {}) }()
 	defer func() { cancel(); <-ended }()
 
-	end, _ := driver.End(in.Name, 0)
 	for {
-		p, err := driver.Position(string(worker), in.Name, 0)
+		left, err := Unfinished(ctx, driver, in.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Low == end {
+		if left == 0 {
 			break
 		}
 		<-time.After(time.Millisecond)
 	}
-	outputs, err := driver.Read(ctx, out.Name, 0, 0, int(end)+1)
+	if err := driver.Barrier(ctx); err != nil { // a position moves before the disk has it
+		t.Fatal(err)
+	}
+	outputs, err := ReadAll(ctx, driver, out.Definition())
 	if err != nil {
 		t.Fatal(err)
 	}
+	now, err := driver.Current(ctx, in.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := now.Stamps[0].Stamp.Sequence
 	last := make(map[string]int)
 	for _, r := range outputs {
 		var i item
@@ -136,7 +144,23 @@ func BenchmarkSteps(ctx context.Context, b *testing.B, driver bus.Driver) {
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	end0, _ := driver.End(out.Name, 0)
+	var got atomic.Int64
+	complete := make(chan struct{})
+	watchCtx, stopWatching := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	before, err := ReadAll(ctx, driver, out.Definition())
+	if err != nil {
+		b.Fatal(err)
+	}
+	want := int64(len(before) + b.N)
+	go func() {
+		watched <- Watch(watchCtx, driver, out.Definition(), func(bus.Record) {
+			if got.Add(1) == want {
+				close(complete)
+			}
+		})
+	}()
+	defer func() { stopWatching(); <-watched }()
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx, func() {}) }()
 	start := time.Now()
@@ -156,13 +180,7 @@ func BenchmarkSteps(ctx context.Context, b *testing.B, driver bus.Driver) {
 	}
 	close(work)
 	done.Wait()
-	for {
-		end, grown := driver.End(out.Name, 0)
-		if end-end0 >= uint64(b.N) {
-			break
-		}
-		<-grown
-	}
+	<-complete
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "steps/s")
 	b.StopTimer()
 	cancel()

@@ -144,7 +144,7 @@ func poison(t *testing.T, h Harness) {
 	c.publish("well", item{N: 1})
 	c.until("the healthy key", func() bool { return c.sumOf("well") == 1 })
 	aside := func(c *cluster) []bus.Held {
-		list, err := c.worker.Held(t.Context())
+		list, err := c.bus.Held(t.Context(), worker, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func poison(t *testing.T, h Harness) {
 		t.Errorf("sum is %d before the replay, want 1", got)
 	}
 	cured.Store(true)
-	if err := c.worker.Release(t.Context(), "sick"); err != nil {
+	if err := c.bus.Replay(t.Context(), worker, "sick"); err != nil {
 		t.Fatal(err)
 	}
 	c.until("the replay", func() bool { return c.sumOf("sick") == 15 && len(aside(c)) == 0 })
@@ -183,7 +183,7 @@ func held(t *testing.T, h Harness) {
 	})
 	c.publish("k", item{N: 1}, item{N: 2})
 	c.until("held", func() bool {
-		list, err := c.worker.Held(t.Context())
+		list, err := c.bus.Held(t.Context(), worker, "")
 		return err == nil && len(list) == 2 && list[0].Reason == "no entry yet" && !list[0].Poison
 	})
 	if _, err := entries.Publish(t.Context(), c.asked, bus.Keyed[item]{Key: "wanted", Value: item{N: 1}}); err != nil {

@@ -24,7 +24,7 @@ func limits(t *testing.T, h Harness) {
 			t.Errorf("%d octets: %v", size, err)
 		}
 	}
-	records, err := c.driver.Read(t.Context(), in.Name, 0, 0, 10)
+	records, err := ReadAll(t.Context(), c.driver, in.Definition())
 	if err != nil || len(records) != 2 {
 		t.Errorf("got %d records, %v; want 2", len(records), err)
 	}

@@ -103,8 +103,7 @@ func (c *cluster) publish(key string, items ...item) {
 // outputs returns what has been sent to the topic out.
 func (c *cluster) outputs() (list []bus.Record) {
 	c.t.Helper()
-	end, _ := c.driver.End(out.Name, 0)
-	list, err := c.driver.Read(c.t.Context(), out.Name, 0, 0, int(end)+1)
+	list, err := ReadAll(c.t.Context(), c.driver, out.Definition())
 	if err != nil {
 		c.t.Fatalf("read outputs: %v", err)
 	}

@@ -143,10 +143,10 @@ func (g *building) add(step *bus.Step) (bus.Commit, error) {
 	}
 	var commit bus.Commit
 	for _, a := range step.Appends {
-		commit.Offsets = append(commit.Offsets, bus.Offset{Topic: a.Topic, Offset: g.append(a)})
+		commit.Add(a.Topic, bus.Stamp{Sequence: g.append(a) + 1})
 	}
 	for _, place := range step.Finish {
-		g.position(place).Finish(place.Offset)
+		g.position(step.Owner.Role, place.Topic).Finish(place.Offset)
 	}
 	return commit, nil
 }
@@ -206,12 +206,12 @@ func (g *building) compact(a bus.Append, offset uint64) {
 }
 
 // position returns the batch's own copy of a position, which becomes the consumer's when the batch is applied.
-func (g *building) position(place bus.Place) *bus.Position {
-	key := positionKey{place.Consumer, place.Topic}
+func (g *building) position(role bus.Role, topic string) *bus.Position {
+	key := positionKey{role, topic}
 	p, moved := g.moved[key]
 	if !moved {
 		g.store.mu.Lock()
-		own := g.store.position(place.Consumer, place.Topic).Clone()
+		own := g.store.position(role, topic).Clone()
 		g.store.mu.Unlock()
 		p = &own
 		g.moved[key] = p
@@ -293,7 +293,7 @@ func (s *Store) trim() {
 		}
 		low := l.durable
 		for _, reader := range d.To {
-			low = min(low, s.position(string(reader), topic).Low)
+			low = min(low, s.position(reader, topic).Low)
 		}
 		if low > l.trimmed {
 			cuts = append(cuts, cut{topic, l.trimmed, low})

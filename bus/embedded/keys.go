@@ -13,7 +13,7 @@ import (
 // Keys of the database. Names are escaped so that keys sort by their parts: 0x00 becomes 0x00 0xff, and a part ends with
 // 0x00 0x01. Numbers are big-endian.
 //
-//	'c' consumer 0x00 topic         position
+//	'c' role 0x00 topic             position
 //	'e' topic                       offset after the last record
 //	'm' name                        format, serial number of the last batch
 //	'n' topic, key                  offset of a compacted topic's record of the key
@@ -118,7 +118,7 @@ func endKey(topic string) []byte { return append([]byte{prefixEnd}, topic...) }
 func metaKey(name string) []byte { return append([]byte{prefixMeta}, name...) }
 
 func positionRow(k positionKey) []byte {
-	b := append([]byte{prefixPosition}, k.consumer...)
+	b := append([]byte{prefixPosition}, k.role...)
 	return append(append(b, 0), k.topic...)
 }
 

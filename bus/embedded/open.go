@@ -32,8 +32,8 @@ type Options struct {
 	Cache    int64
 }
 
-// format is the version of the layout. A store of a later one is refused.
-const format = 1
+// format is the version of the layout. A store of a later one is refused, one of an earlier one brought up to it.
+const format = 2
 
 // Open opens or makes a store, and holds its directory until Close.
 func Open(o Options) (*Store, error) {
@@ -137,6 +137,10 @@ func (s *Store) load() error {
 	switch v, err := s.meta("format"); {
 	case err != nil:
 		return err
+	case v == 1:
+		if err := s.nameKindsByPartition(); err != nil {
+			return fmt.Errorf("bring the store up to format %d: %w", format, err)
+		}
 	case v == 0:
 		if err := s.db.Set(metaKey("format"), encodeUint(format), pebble.Sync); err != nil {
 			return fmt.Errorf("write the format: %w", err)
@@ -158,14 +162,36 @@ func (s *Store) load() error {
 		return err
 	}
 	return s.each([]byte{prefixPosition}, func(key, value []byte) error {
-		consumer, topic, _ := bytes.Cut(key[1:], []byte{0})
+		role, topic, _ := bytes.Cut(key[1:], []byte{0})
 		p := new(bus.Position)
-		s.positions[positionKey{string(consumer), string(topic)}] = p
+		s.positions[positionKey{bus.Role(role), string(topic)}] = p
 		if err := p.UnmarshalBinary(value); err != nil {
 			return fmt.Errorf("%w: position: %w", errCorrupt, err)
 		}
 		return nil
 	})
+}
+
+// nameKindsByPartition takes format 1 to 2, in which the bus names the partition in its own kinds of rows.
+func (s *Store) nameKindsByPartition() error {
+	batch := s.db.NewBatch()
+	defer func() { _ = batch.Close() }()
+	for _, kind := range []string{"_timer:", "_held:", "_expiry:"} {
+		if err := s.each(appendEscaped([]byte{prefixState}, kind), func(key, value []byte) error {
+			k, err := splitRowKey(key)
+			if err != nil {
+				return err
+			}
+			k.Kind += "/0"
+			return errors.Join(batch.Delete(key, nil), batch.Set(rowKey(k), value, nil))
+		}); err != nil {
+			return err
+		}
+	}
+	if err := batch.Set(metaKey("format"), encodeUint(format), nil); err != nil {
+		return err
+	}
+	return batch.Commit(pebble.Sync)
 }
 
 func (s *Store) meta(name string) (uint64, error) {

@@ -45,6 +45,7 @@ type Store struct {
 	sweeping sync.RWMutex // held for reading while a backup needs the blobs to stay
 
 	serial  atomic.Uint64 // of the last applied batch
+	epoch   atomic.Uint64 // of the last ownership given
 	batchAt *durable      // the last durable batch
 
 	mu        sync.Mutex
@@ -60,7 +61,10 @@ type topicLog struct {
 	grown   chan struct{}
 }
 
-type positionKey struct{ consumer, topic string }
+type positionKey struct {
+	role  bus.Role
+	topic string
+}
 
 // Get implements bus.Driver.
 func (s *Store) Get(_ context.Context, key bus.RowKey) ([]byte, uint64, error) {
@@ -92,6 +96,7 @@ func (s *Store) Scan(ctx context.Context, in bus.Range, yield func(bus.Row) bool
 		if err != nil {
 			return err
 		}
+		key.Role = in.Role
 		version, value, err := splitRow(it.Value())
 		if err != nil {
 			return err
@@ -106,37 +111,6 @@ func (s *Store) Scan(ctx context.Context, in bus.Range, yield func(bus.Row) bool
 	return nil
 }
 
-// Read implements bus.Driver. The embedded driver has one partition per topic.
-func (s *Store) Read(_ context.Context, topic string, _ int32, from uint64, limit int) ([]bus.Record, error) {
-	end, _ := s.End(topic, 0)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: recordKey(topic, from), UpperBound: recordKey(topic, end)})
-	if err != nil {
-		return nil, s.readError(err)
-	}
-	defer func() { _ = it.Close() }()
-	var records []bus.Record
-	for valid := it.First(); valid && len(records) < limit; valid = it.Next() {
-		r, err := decodeRecord(it.Value())
-		if err != nil {
-			return nil, fmt.Errorf("record %x: %w", it.Key(), err)
-		}
-		r.Topic, r.Offset = topic, offsetOf(it.Key())
-		records = append(records, r)
-	}
-	if err := it.Error(); err != nil {
-		return nil, s.readError(err)
-	}
-	return records, nil
-}
-
-// End implements bus.Driver.
-func (s *Store) End(topic string, _ int32) (uint64, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.topicLog(topic)
-	return l.durable, l.grown
-}
-
 // topicLog returns the log of a topic. s.mu is held.
 func (s *Store) topicLog(topic string) *topicLog {
 	l, found := s.logs[topic]
@@ -147,16 +121,9 @@ func (s *Store) topicLog(topic string) *topicLog {
 	return l
 }
 
-// Position implements bus.Driver.
-func (s *Store) Position(consumer, topic string, _ int32) (bus.Position, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.position(consumer, topic).Clone(), nil
-}
-
-// position returns the position of a consumer. s.mu is held.
-func (s *Store) position(consumer, topic string) *bus.Position {
-	key := positionKey{consumer, topic}
+// position returns what a role has finished of a topic. s.mu is held.
+func (s *Store) position(role bus.Role, topic string) *bus.Position {
+	key := positionKey{role, topic}
 	p, found := s.positions[key]
 	if !found {
 		p = new(bus.Position)

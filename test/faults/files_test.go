@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/bus/bustest"
 	"github.com/hawser-project/hawser/bus/embedded"
 )
 
@@ -41,19 +42,18 @@ func appendRecords(t *testing.T, s *embedded.Store, from, count, size int) {
 
 // numbers returns the numbers of the records in a store, in their order.
 func numbers(s *embedded.Store) (list []int, err error) {
-	for {
-		found, err := s.Read(context.Background(), records.Name, 0, uint64(len(list)), 1000)
-		if err != nil || len(found) == 0 {
+	found, err := bustest.ReadAll(context.Background(), s, records.Definition())
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range found {
+		var v numbered
+		if err := bus.Decode(r.Value, &v); err != nil {
 			return list, err
 		}
-		for _, r := range found {
-			var v numbered
-			if err := bus.Decode(r.Value, &v); err != nil {
-				return list, err
-			}
-			list = append(list, v.N)
-		}
+		list = append(list, v.N)
 	}
+	return list, nil
 }
 
 // filesOf returns the paths of the files of a store whose names match, in order of their names.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/bus/bustest"
 	"github.com/hawser-project/hawser/bus/bustest/history"
 )
 
@@ -164,31 +165,16 @@ func publish(ctx context.Context, c *bus.Client, o observer, key string, n int, 
 
 // watch reads the effects as they become readable.
 func watch(ctx context.Context, driver bus.Driver, o observer) {
-	var at uint64
-	for {
-		end, grown := driver.End(effects.Name, 0)
-		if at < end {
-			list, err := readEffects(ctx, driver, at)
-			if err != nil {
-				return
-			}
-			for _, e := range list {
-				o.seen(e.Key, e.N)
-			}
-			at += uint64(len(list))
-			continue
+	_ = bustest.Watch(ctx, driver, effects.Definition(), func(r bus.Record) {
+		var v numbered
+		if bus.Decode(r.Value, &v) == nil {
+			o.seen(r.Key, v.N)
 		}
-		select {
-		case <-grown:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
-func readEffects(ctx context.Context, driver bus.Driver, from uint64) (list []history.Record, err error) {
-	const atOnce = 1000
-	found, err := driver.Read(ctx, effects.Name, 0, from, atOnce)
+func readEffects(ctx context.Context, driver bus.Driver) (list []history.Record, err error) {
+	found, err := bustest.ReadAll(ctx, driver, effects.Definition())
 	if err != nil {
 		return nil, err
 	}
@@ -214,13 +200,12 @@ func settle(t *testing.T, driver bus.Driver, h history.History) history.History 
 	t.Helper()
 	r := start(driver, newNotebook(), load{}, nil)
 	defer r.stop()
-	end, _ := driver.End(records.Name, 0)
 	for {
-		p, err := driver.Position(string(worker), records.Name, 0)
+		left, err := bustest.Unfinished(t.Context(), driver, records.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Low >= end {
+		if left == 0 {
 			break
 		}
 		<-time.After(time.Millisecond)
@@ -229,15 +214,9 @@ func settle(t *testing.T, driver bus.Driver, h history.History) history.History 
 		t.Fatal(err)
 	}
 	h.Acked, h.Seen = slices.Clone(h.Acked), slices.Clone(h.Seen)
-	for {
-		list, err := readEffects(t.Context(), driver, uint64(len(h.Effects)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(list) == 0 {
-			break
-		}
-		h.Effects = append(h.Effects, list...)
+	var err error
+	if h.Effects, err = readEffects(t.Context(), driver); err != nil {
+		t.Fatal(err)
 	}
 	h.Rows = make(map[string]history.Row)
 	b := bus.New(driver, bus.Options{Log: slog.New(slog.DiscardHandler)})

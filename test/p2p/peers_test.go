@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/bus/bustest"
 	"github.com/hawser-project/hawser/cluster/flow"
 	"github.com/hawser-project/hawser/cluster/topic"
 	"github.com/hawser-project/hawser/corda/p2p"
@@ -369,9 +370,11 @@ func BenchmarkBesideDeadPeers(b *testing.B) {
 
 // parkedRecords is how many records of p2p.out are finished although their messages are not delivered.
 func (c *cluster) parkedRecords() int {
-	pos, err := c.store.Position(string(topic.LinkManager), topic.P2POut.Name, 0)
+	all, err := c.store.Current(context.Background(), topic.P2POut.Name)
 	must(c.t, err)
-	return int(pos.Low) + len(pos.Above) - int(c.counter("hawser_link_outbound_total", "acknowledged"))
+	open, err := bustest.Unfinished(context.Background(), c.store, topic.P2POut.Name)
+	must(c.t, err)
+	return int(all.Stamps[0].Stamp.Sequence) - int(open) - int(c.counter("hawser_link_outbound_total", "acknowledged"))
 }
 
 // parkedPages is how many pages of parked messages the store knows of, empty ones included.
