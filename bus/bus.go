@@ -70,6 +70,9 @@ type Client struct {
 // Role returns the role that the client acts for.
 func (c *Client) Role() Role { return c.role }
 
+// Self returns the process, as others know it. Its number is 0 where there are no others.
+func (c *Client) Self() Instance { return c.bus.Self }
+
 // View runs fn on the state as it is now, and returns when what fn saw is durable, so that nothing leaves the process
 // on the strength of a step that could still be lost.
 func (c *Client) View(ctx context.Context, fn func(r Reader) error) error {

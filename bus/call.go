@@ -114,6 +114,17 @@ func (c Call[Req, Rep]) DoAt(ctx context.Context, client *Client, instance uint1
 	return c.send(ctx, client, req, instance, func() []Instance { return only(c.instances(b), instance) })
 }
 
+// At says whether another process, known by its number, answers the call.
+func (c Call[Req, Rep]) At(client *Client, instance uint16) bool {
+	return instance != client.bus.Self.Number && len(only(c.instances(client.bus), instance)) > 0
+}
+
+// Mine says whether it is this process that answers the request.
+func (c Call[Req, Rep]) Mine(client *Client, req Req) bool {
+	_, found := c.local(client.bus, req)
+	return found
+}
+
 // Everywhere asks every process that answers, at once, and returns the answers and errors by the process's number.
 func (c Call[Req, Rep]) Everywhere(ctx context.Context, client *Client, req Req) (replies map[uint16]Rep, errs map[uint16]error) {
 	replies, errs = make(map[uint16]Rep), make(map[uint16]error)
@@ -157,7 +168,7 @@ func (c Call[Req, Rep]) local(b *Bus, req Req) (answer, bool) {
 
 // mine says whether this process owns the key of the request. b.mu is held.
 func (c Call[Req, Rep]) mine(b *Bus, req Req) bool {
-	if c.Key == nil {
+	if c.Key == nil || b.Placement == nil {
 		return true
 	}
 	consumer := b.consumers[c.Answers[0]]

@@ -28,6 +28,7 @@ type Consumer struct {
 	// rehandlers make the handler of an input that comes back from having been set aside, by topic.
 	rehandlers map[string]rehandler
 	before     []func(ctx context.Context, has func(key string) bool) error
+	after      []func(has func(key string) bool)
 
 	count int32 // of partitions that the role has
 	slots chan struct{}
@@ -57,10 +58,13 @@ func (c *Consumer) HandleTimers(fn func(ctx context.Context, tx *Tx, key, name s
 }
 
 // Before has fn run each time that this process gets a partition, before the first input of it is handed out; has says
-// whether a key is of that partition. The context ends when the partition goes to another process or Run ends.
+// whether a key is of that partition.
 func (c *Consumer) Before(fn func(ctx context.Context, has func(key string) bool) error) {
 	c.before = append(c.before, fn)
 }
+
+// After has fn run each time that a partition is this process's no more, before it can be again.
+func (c *Consumer) After(fn func(has func(key string) bool)) { c.after = append(c.after, fn) }
 
 type rehandler func(key string, value []byte) func(context.Context, *Tx) error
 

@@ -141,9 +141,9 @@ type Record struct {
 // its owner, and a number that rises with each record, from one epoch to the next too. Records without a step have no
 // source, and their offset plus 1 as the number.
 type Stamp struct {
-	Source   string
-	Epoch    uint64
-	Sequence uint64
+	Source   string `cbor:"1,keyasint,omitempty"`
+	Epoch    uint64 `cbor:"2,keyasint,omitempty"`
+	Sequence uint64 `cbor:"3,keyasint"`
 }
 
 // After says whether s was committed after o, of the same source.
@@ -190,7 +190,9 @@ type Step struct {
 }
 
 // Commit says how a step's records are stamped. A Table can wait for it.
-type Commit struct{ Stamps []Sent }
+type Commit struct {
+	Stamps []Sent `cbor:"1,keyasint,omitempty"`
+}
 
 // Add takes note of a record. Of each topic the last stamp is kept.
 func (c *Commit) Add(topic string, s Stamp) {
@@ -207,8 +209,8 @@ func (c *Commit) Add(topic string, s Stamp) {
 
 // Sent is the last stamp of a step's records in a topic.
 type Sent struct {
-	Topic string
-	Stamp Stamp
+	Topic string `cbor:"1,keyasint"`
+	Stamp Stamp  `cbor:"2,keyasint"`
 }
 
 // Errors of drivers.

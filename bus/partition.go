@@ -116,6 +116,9 @@ func (p *partition) run(ctx context.Context) error {
 	stopFeeding()
 	feeding.Wait()
 	p.drain(cancel)
+	for _, fn := range p.consumer.after {
+		fn(p.has)
+	}
 	return err
 }
 

@@ -31,8 +31,10 @@ var (
 
 // Calls that admin answers.
 var (
-	// CheckPassword says whether a password is right. It is slow on purpose, and limited per name and source.
-	CheckPassword = bus.Call[Login, LoginResult]{Name: "admin.check-password", Askers: roles(Rest), Answers: roles(Admin)}
+	// CheckPassword says whether a password is right. It is slow on purpose, and limited per name and source: so one process
+	// has all checks of a name.
+	CheckPassword = bus.Call[Login, LoginResult]{Name: "admin.check-password", Askers: roles(Rest), Answers: roles(Admin),
+		Key: func(l Login) string { return "login/" + rbac.NormalLogin(l.Name) }}
 
 	GetUser         = bus.Call[string, rbac.User]{Name: "admin.get-user", Askers: roles(Rest), Answers: roles(Admin)}
 	GetRole         = bus.Call[string, rbac.Role]{Name: "admin.get-role", Askers: roles(Rest), Answers: roles(Admin)}
@@ -49,6 +51,9 @@ var (
 	// Certificates lists the chains of a scope and usage, or finds the one with an alias.
 	Certificates = bus.Call[CertificateFilter, []cert.Chain]{Name: "admin.certificates", Askers: roles(Rest, Membership), Answers: roles(Admin)}
 )
+
+// PermissionsShown answers once the REST worker that is asked decides by what a command has changed.
+var PermissionsShown = bus.Call[bus.Commit, struct{}]{Name: "rest.permissions-shown", Askers: roles(Rest), Answers: roles(Rest)}
 
 // RBACKey is the key of all commands about users, roles and permissions.
 const RBACKey = "rbac"
@@ -174,6 +179,6 @@ func adminDefinitions() []bus.Definition {
 		UploadPackage.Definition(), CreateVirtualNode.Definition(), ImportCertificate.Definition(),
 		CheckPassword.Definition(), GetUser.Definition(), GetRole.Definition(), ListRoles.Definition(),
 		GetPermission.Definition(), ListPermissions.Definition(), GetUpload.Definition(), ListPackages.Definition(),
-		GetVirtualNode.Definition(), ListVirtualNodes.Definition(), GetOperation.Definition(), Certificates.Definition(),
+		GetVirtualNode.Definition(), ListVirtualNodes.Definition(), GetOperation.Definition(), Certificates.Definition(), PermissionsShown.Definition(),
 	}
 }

@@ -14,7 +14,13 @@ var (
 	GatewayConfigure = bus.Call[GatewayConfig, GatewayStatus]{Name: "gateway.configure", Askers: roles(LinkManager), Answers: roles(Gateway)}
 	// GatewayPost sends link messages to one endpoint of another cluster. It returns when every one of them was answered
 	// or has failed; nothing is tried again.
-	GatewayPost = bus.Call[Post, PostResult]{Name: "gateway.post", Askers: roles(LinkManager), Answers: roles(Gateway)}
+	GatewayPost = bus.Call[Post, PostResult]{Name: "gateway.post", Askers: roles(LinkManager), Answers: roles(Gateway), Once: true}
+	// DeliverToOwner takes link messages of one session that a peer has made to the link manager that has it.
+	DeliverToOwner = bus.Call[RoutedDelivery, Receipt]{Name: "link.deliver-to-owner", Askers: roles(LinkManager), Answers: roles(LinkManager),
+		Key: func(d RoutedDelivery) string { return d.Session }}
+	// DeliverToMaker takes answers of peers to the link manager that has made the session: the first 16 bits of the session's id
+	// are its process's number.
+	DeliverToMaker = bus.Call[Delivery, Receipt]{Name: "link.deliver-to-maker", Askers: roles(LinkManager), Answers: roles(LinkManager)}
 	// Deliver hands in link messages that came from another cluster. It returns when what they have brought is durable.
 	Deliver = bus.Call[Delivery, Receipt]{Name: "link.deliver", Askers: roles(Gateway), Answers: roles(LinkManager)}
 )
@@ -33,6 +39,8 @@ type GatewayConfig struct {
 	Certificates []TLSIdentity `cbor:"2,keyasint"`
 	// Trust lists the ids of the trust in use. Connections made under any other are closed.
 	Trust []string `cbor:"3,keyasint,omitempty"`
+	// From is the number of the link manager whose trust this is.
+	From uint16 `cbor:"4,keyasint,omitempty"`
 }
 
 // TLSIdentity is a certificate chain and the name of its key, which is with crypto.
@@ -82,6 +90,12 @@ type Delivery struct {
 	Acks bool `cbor:"2,keyasint,omitempty"`
 }
 
+// RoutedDelivery is link messages of one session.
+type RoutedDelivery struct {
+	Session  string   `cbor:"1,keyasint"`
+	Delivery Delivery `cbor:"2,keyasint"`
+}
+
 // LinkMessage is a GatewayMessage.
 type LinkMessage struct {
 	Body []byte `cbor:"1,keyasint"`
@@ -122,6 +136,7 @@ type ParkedEnd struct {
 
 func linkDefinitions() []bus.Definition {
 	return []bus.Definition{
-		GatewayConfigure.Definition(), GatewayPost.Definition(), Deliver.Definition(), StoreSession.Definition(), SettleParked.Definition(),
+		GatewayConfigure.Definition(), GatewayPost.Definition(), Deliver.Definition(), DeliverToOwner.Definition(),
+		DeliverToMaker.Definition(), StoreSession.Definition(), SettleParked.Definition(),
 	}
 }

@@ -33,7 +33,7 @@ func roles(r ...bus.Role) []bus.Role { return r }
 var (
 	// FlowIn has everything that can wake a flow. Key: the flow's slot.
 	FlowIn = bus.Topic[flow.Input]{Name: "flow.in", Writers: roles(LinkManager), Readers: roles(Flow)}
-	// P2POut has the messages for peers. Key: the message's key.
+	// P2POut has the messages for peers. Key: that of the pair of source and destination.
 	P2POut = bus.Topic[message.Outbound]{Name: "p2p.out", Writers: roles(Flow, Membership), Readers: roles(LinkManager)}
 )
 

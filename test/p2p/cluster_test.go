@@ -316,7 +316,7 @@ func (c *cluster) send(from, to *person, payload []byte, change ...func(*message
 	for _, fn := range change {
 		fn(&m)
 	}
-	_, err := topic.P2POut.Publish(context.Background(), c.bus.As(topic.Flow), bus.Keyed[message.Outbound]{Key: m.Key, Value: m})
+	_, err := topic.P2POut.Publish(context.Background(), c.bus.As(topic.Flow), bus.Keyed[message.Outbound]{Key: m.Pair().Key(), Value: m})
 	must(c.t, err)
 	return m.ID
 }

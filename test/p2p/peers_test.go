@@ -290,7 +290,7 @@ func BenchmarkMessages(b *testing.B) {
 					for left.Add(-1) >= 0 {
 						outstanding <- struct{}{}
 						m := outbound(alice, bob, payload)
-						if _, err := topic.P2POut.Publish(context.Background(), publisher, bus.Keyed[messageOut]{Key: m.Key, Value: m}); err != nil {
+						if _, err := topic.P2POut.Publish(context.Background(), publisher, bus.Keyed[messageOut]{Key: m.Pair().Key(), Value: m}); err != nil {
 							b.Error(err)
 						}
 					}

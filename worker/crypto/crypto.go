@@ -88,11 +88,8 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	tableCtx, stopTable := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- w.vnodes.Run(tableCtx, func() {}) }()
-	checkMaster.Handle(consumer, w.checkMaster)
-	err = consumer.RunAfter(ctx, func(ctx context.Context) error {
-		_, _, err := checkMaster.Do(ctx, w.Bus, masterKeyRow, uuid.NewString(), struct{}{})
-		return err
-	}, ready)
+	markMaster.Handle(consumer, w.markMaster)
+	err = consumer.RunAfter(ctx, w.tryMaster, ready)
 	stopTable()
 	if tableErr := <-ended; err == nil {
 		err = tableErr
@@ -100,26 +97,33 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	return err
 }
 
-// checkMaster finds out at the start whether the master key is the one that everything was wrapped with, rather than at
-// the first signature.
-var checkMaster = bus.Command[struct{}, bool]{Name: "crypto.check-master", Askers: []bus.Role{topic.Crypto}, Answers: topic.Crypto}
+// markMaster keeps something that the first master key of the cluster has wrapped. Whoever does it, each process tries its
+// own master key on it.
+var markMaster = bus.Command[struct{}, []byte]{Name: "crypto.mark-master", Askers: []bus.Role{topic.Crypto}, Answers: topic.Crypto}
 
-// masterKeyRow is the key of what checkMaster keeps: a wrapped random value.
+// masterKeyRow is the key of what markMaster keeps: a wrapped random value.
 const masterKeyRow = "data/master-check"
 
-func (w *Worker) checkMaster(_ context.Context, tx *bus.Tx, stateKey string, _ struct{}) (bool, error) {
-	wrapped, found, err := dataKeys.Get(tx, stateKey, "")
+// tryMaster finds out at the start whether the master key is the one that everything was wrapped with, rather than at the
+// first signature.
+func (w *Worker) tryMaster(ctx context.Context) error {
+	wrapped, _, err := markMaster.Do(ctx, w.Bus, masterKeyRow, uuid.NewString(), struct{}{})
 	if err != nil {
-		return false, err
-	}
-	if !found {
-		dataKeys.Put(tx, stateKey, "", w.master.Wrap(randomKey()))
-		return true, nil
+		return err
 	}
 	if _, err := w.master.Unwrap(wrapped); err != nil {
-		return false, fault.New(fault.Invalid, "the master passphrase or salt is not the one that this cluster's keys were wrapped with")
+		return fault.New(fault.Invalid, "the master passphrase or salt is not the one that this cluster's keys were wrapped with")
 	}
-	return true, nil
+	return nil
+}
+
+func (w *Worker) markMaster(_ context.Context, tx *bus.Tx, stateKey string, _ struct{}) ([]byte, error) {
+	if wrapped, found, err := dataKeys.Get(tx, stateKey, ""); err != nil || found {
+		return wrapped, err
+	}
+	wrapped := w.master.Wrap(randomKey())
+	dataKeys.Put(tx, stateKey, "", wrapped)
+	return wrapped, nil
 }
 
 // generate makes a key pair for a tenant.

@@ -36,10 +36,11 @@ func (w *Worker) sendMessage(tx *bus.Tx, me, peer message.Party, key, name strin
 		w.Log.Error("session event does not encode", "error", err)
 		return
 	}
-	topic.P2POut.Send(tx, key, message.Outbound{
+	m := message.Outbound{
 		Source: me, Destination: peer, ID: key + "/" + name, Key: key, Subsystem: flow.Subsystem,
 		Expires: tx.Now().Add(w.MessageTTL).UnixMilli(), Payload: payload,
-	})
+	}
+	topic.P2POut.Send(tx, m.Pair().Key(), m)
 }
 
 // reply answers a message that no session of ours can take with an error.

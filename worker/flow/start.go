@@ -12,6 +12,7 @@ import (
 	"github.com/hawser-project/hawser/cluster/fault"
 	"github.com/hawser-project/hawser/cluster/flow"
 	"github.com/hawser-project/hawser/cluster/message"
+	"github.com/hawser-project/hawser/cluster/topic"
 	"github.com/hawser-project/hawser/cluster/vnode"
 	"github.com/hawser-project/hawser/worker/flow/wasm/frame"
 )
@@ -38,6 +39,9 @@ func (w *Worker) start(ctx context.Context, tx *bus.Tx, key string, req flow.Sta
 		return st, fault.New(fault.Invalid, "the start of %s on %s came under key %s, not %s", req.ClientRequestID, req.Holder, key, slot.Key())
 	}
 	if err := refuseSecond(tx, key, req); err != nil {
+		return st, err
+	}
+	if err := topic.FlowIn.Busy(ctx, w.Bus, key); err != nil {
 		return st, err
 	}
 	if len(req.Arguments) > flow.MaxArguments {

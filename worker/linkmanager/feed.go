@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -26,11 +27,13 @@ func (w *Worker) feedGateway(ctx context.Context) {
 		pause := feedEvery
 		config, err := w.gatewayConfig()
 		if err == nil {
-			var status topic.GatewayStatus
-			status, err = topic.GatewayConfigure.Do(ctx, w.Bus, config)
-			if err == nil && len(status.Faults) > 0 && reported != config.Version {
-				reported = config.Version
-				w.Log.WarnContext(ctx, "the gateway can't use some certificates", "faults", status.Faults)
+			var statuses map[uint16]topic.GatewayStatus
+			statuses, err = w.configureGateways(ctx, config)
+			for _, status := range statuses {
+				if len(status.Faults) > 0 && reported != config.Version {
+					reported = config.Version
+					w.Log.WarnContext(ctx, "the gateway can't use some certificates", "faults", status.Faults)
+				}
 			}
 		}
 		if err != nil {
@@ -43,6 +46,15 @@ func (w *Worker) feedGateway(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// configureGateways tells every gateway. One that is there and does not take it is an error, and so is having none.
+func (w *Worker) configureGateways(ctx context.Context, config topic.GatewayConfig) (map[uint16]topic.GatewayStatus, error) {
+	statuses, errs := topic.GatewayConfigure.Everywhere(ctx, w.Bus, config)
+	if len(statuses) == 0 && len(errs) == 0 {
+		return nil, errors.New("there is no gateway")
+	}
+	return statuses, errors.Join(slices.Collect(maps.Values(errs))...)
 }
 
 // sleep returns after a time, or when early has something, and reports false when ctx ends.
@@ -60,6 +72,7 @@ func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
 
 // gatewayConfig makes what the gateway is told.
 func (w *Worker) gatewayConfig() (c topic.GatewayConfig, err error) {
+	c.From = w.instance
 	hosted := w.directory.hosted.All()
 	for _, short := range slices.Sorted(maps.Keys(hosted)) {
 		h := hosted[short]

@@ -73,24 +73,6 @@ type acknowledgement struct {
 // drop counts what was of no use.
 func (w *Worker) drop(reason string) { w.metrics.dropped.WithLabelValues(reason).Inc() }
 
-// deliver takes what came to the gateway, and returns when it is durable. Whatever is wrong with a message is no error:
-// the one who sent it is told nothing.
-func (w *Worker) deliver(ctx context.Context, d topic.Delivery) (topic.Receipt, error) {
-	var t taking
-	for _, m := range d.Messages {
-		decoded := m.Decoded
-		if decoded == nil {
-			var err error
-			if decoded, err = p2p.DecodeGatewayMessage(m.Body); err != nil {
-				w.drop("malformed")
-				continue
-			}
-		}
-		w.guard(func() error { return w.receive(ctx, &t, decoded.Payload) })
-	}
-	return w.conclusion(ctx, &t, d.Acks)
-}
-
 // receiveAnswers takes link messages that came back in the answer to a request.
 func (w *Worker) receiveAnswers(ctx context.Context, payloads [][]byte) {
 	var t taking
@@ -305,8 +287,8 @@ func (w *Worker) conclusion(ctx context.Context, t *taking, inReply bool) (topic
 	for r, ids := range t.acked {
 		r.do(func(now time.Time) { r.lane.acked(now, ids...) })
 	}
-	var failed error
-	if len(t.records) > 0 {
+	failed := w.roomFor(ctx, t.records)
+	if len(t.records) > 0 && failed == nil {
 		if _, err := topic.FlowIn.Publish(ctx, w.Bus, t.records...); err != nil {
 			failed = fault.New(fault.Unavailable, "publish messages of peers: %w", err)
 		} else {
@@ -327,6 +309,16 @@ func (w *Worker) conclusion(ctx context.Context, t *taking, inReply bool) (topic
 		}
 	}
 	return receipt, failed
+}
+
+// roomFor says whether flows keep up. While they do not, nothing more is taken, and peers keep what they have.
+func (w *Worker) roomFor(ctx context.Context, records []bus.Keyed[flow.Input]) error {
+	for _, r := range records {
+		if err := topic.FlowIn.Busy(ctx, w.Bus, r.Key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remember notes a message that is durable.

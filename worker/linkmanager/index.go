@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/corda/session"
 )
 
@@ -81,6 +82,14 @@ func (w *Worker) newSessionID() string {
 	id := uuid.New()
 	binary.BigEndian.PutUint16(id[:], w.instance)
 	return id.String()
+}
+
+// instanceOf is the number by which others know this process, or a random one where there are none.
+func instanceOf(self bus.Instance) uint16 {
+	if self.Number != 0 {
+		return self.Number
+	}
+	return uint16(randomBits())
 }
 
 func randomBits() uint64 {

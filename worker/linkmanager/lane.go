@@ -178,6 +178,21 @@ func (l *lane) drop(d *delivery, p progress) {
 	}
 }
 
+// forget drops those deliveries that somebody else has now.
+func (l *lane) forget(gone func(*delivery) bool) {
+	var list []*delivery
+	for _, d := range l.byID {
+		for ; d != nil; d = d.twin {
+			if gone(d) {
+				list = append(list, d)
+			}
+		}
+	}
+	for _, d := range list {
+		l.drop(d, evicted)
+	}
+}
+
 // changed takes in what is now known of both parties.
 func (l *lane) changed(now time.Time, v *view) {
 	l.view = v

@@ -3,7 +3,6 @@ package linkmanager
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/cluster/message"
 	"github.com/hawser-project/hawser/cluster/topic"
 )
 
@@ -35,13 +35,14 @@ type Worker struct {
 	instance  uint16
 	changed   chan struct{} // what the gateway is told may have changed
 
-	outstanding []outstanding // the dispatcher's
+	dispatching sync.Mutex
+	outstanding map[int32][]outstanding // by partition; guarded by dispatching
 
 	tasks sync.WaitGroup // what runners have begun
 	lanes atomic.Int64
 
 	mu       sync.Mutex
-	runners  map[pair]*runner
+	runners  map[message.Pair]*runner
 	ctx      context.Context // of runners; set by Run
 	stopping bool
 }
@@ -50,9 +51,9 @@ type Worker struct {
 func New(c Config) *Worker {
 	w := &Worker{
 		Config: c, tuning: c.Tuning.orDefault(), metrics: newMetrics(c.Metrics), directory: newDirectory(c.Bus), index: newIndex(),
-		instance: uint16(randomBits()), changed: make(chan struct{}, 1), runners: make(map[pair]*runner),
+		instance: instanceOf(c.Bus.Self()), changed: make(chan struct{}, 1), runners: make(map[message.Pair]*runner),
 	}
-	w.sessions, w.responder = newSessions(w), newResponder(w)
+	w.sessions, w.responder, w.outstanding = newSessions(w), newResponder(w), make(map[int32][]outstanding)
 	w.directory.onChange(w.refresh)
 	return w
 }
@@ -116,12 +117,14 @@ func (w *Worker) work(ctx, inner context.Context, ready func(), failed <-chan er
 	topic.StoreSession.Handle(consumer, w.keep)
 	topic.SettleParked.Handle(consumer, w.settle)
 	consumer.HandleTimers(w.expire)
-	if err := w.loadParked(ctx); err != nil {
-		return fmt.Errorf("read parked messages: %w", err)
+	consumer.Before(w.loadParked)
+	consumer.After(w.letGo)
+	for _, stop := range []func(){
+		topic.Deliver.Answer(w.Bus, w.deliver), topic.DeliverToOwner.Answer(w.Bus, w.takeRouted), topic.DeliverToMaker.Answer(w.Bus, w.takeReplies),
+	} {
+		defer stop()
+		defer context.AfterFunc(ctx, stop)() // before the consumer drains, so that nothing new comes in
 	}
-	stop := topic.Deliver.Answer(w.Bus, w.deliver)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)() // before the consumer drains, so that nothing new comes in
 	w.tasks.Go(func() { w.feedGateway(inner) })
 
 	consuming, cancel := context.WithCancel(ctx)
@@ -159,7 +162,7 @@ func (w *Worker) takeDataKey(ctx context.Context) error {
 }
 
 // runner returns the runner of a pair, and starts it at its first use.
-func (w *Worker) runner(p pair) *runner {
+func (w *Worker) runner(p message.Pair) *runner {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if r, found := w.runners[p]; found {
@@ -174,6 +177,17 @@ func (w *Worker) runner(p pair) *runner {
 		w.notifyFeed()
 	}
 	return r
+}
+
+// letGo forgets what belongs to a partition that another process has now.
+func (w *Worker) letGo(has func(key string) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.runners {
+		if has(r.key) {
+			r.do(r.letGo)
+		}
+	}
 }
 
 // refresh has the lanes of whom it concerns look at the tables again.

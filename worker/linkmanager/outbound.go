@@ -2,6 +2,7 @@ package linkmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,12 +24,11 @@ type outstanding struct {
 	d      *delivery
 }
 
-// dispatch takes a record to its lane. It is called for one record at a time, in order.
+// dispatch takes a record to its lane. It is called for one record of a partition at a time, in order.
 func (w *Worker) dispatch(_ context.Context, record *bus.Open[message.Outbound]) {
-	r := w.runner(pair{record.Value.Source, record.Value.Destination})
+	r := w.runner(record.Value.Pair())
 	d := &delivery{msg: record.Value, copy: durable{open: record}}
-	w.outstanding = append(w.outstanding, outstanding{record.Record.Offset, r, d})
-	w.pressOld(record.Record.Offset)
+	w.note(record.Record, outstanding{record.Record.Offset, r, d})
 	r.do(func(now time.Time) {
 		if len(d.msg.Payload)+headroom > maxMessage {
 			d.since = now
@@ -45,18 +45,26 @@ func (w *Worker) dispatch(_ context.Context, record *bus.Open[message.Outbound])
 	})
 }
 
-// pressOld has those records parked that lie too far behind the newest: the window of the consumer is a distance.
-func (w *Worker) pressOld(newest uint64) {
-	for len(w.outstanding) > 0 {
-		o := w.outstanding[0]
+// note takes down a record in work, and has those parked that lie too far behind it: the window of the consumer is a
+// distance.
+func (w *Worker) note(record bus.Record, newest outstanding) {
+	w.dispatching.Lock()
+	defer w.dispatching.Unlock()
+	list := append(w.outstanding[record.Partition], newest)
+	if list[0].offset > newest.offset {
+		list = []outstanding{newest} // the partition was another process's meanwhile
+	}
+	defer func() { w.outstanding[record.Partition] = list }()
+	for len(list) > 0 {
+		o := list[0]
 		if !o.d.gone.Load() {
-			if newest-o.offset <= uint64(w.tuning.ParkDistance) {
+			if newest.offset-o.offset <= uint64(w.tuning.ParkDistance) {
 				return
 			}
 			o.r.do(func(time.Time) { o.r.pressed = append(o.r.pressed, o.d) })
 		}
-		w.outstanding[0] = outstanding{}
-		w.outstanding = w.outstanding[1:]
+		list[0] = outstanding{}
+		list = list[1:]
 	}
 }
 
@@ -99,7 +107,7 @@ func (r *runner) evict(ctx context.Context, list []*delivery) {
 
 // park moves the durable copy of a delivery from its record to a row.
 func (r *runner) park(ctx context.Context, d *delivery) {
-	number := r.parked.begin(d)
+	number, term := r.parked.begin(d), r.term
 	d.copy.moving = true
 	r.w.tasks.Go(func() {
 		err := r.w.persist(ctx, func() error {
@@ -109,12 +117,15 @@ func (r *runner) park(ctx context.Context, d *delivery) {
 				return nil
 			})
 		})
-		r.do(func(time.Time) { r.moved(d, number, err) })
+		r.do(func(time.Time) { r.moved(d, term, number, err) })
 	})
 }
 
 // moved takes note of a delivery that is in a row now.
-func (r *runner) moved(d *delivery, number uint64, err error) {
+func (r *runner) moved(d *delivery, term int, number uint64, err error) {
+	if r.term != term {
+		return
+	}
 	r.parked.written(number, err == nil)
 	d.copy.moving = false
 	if err != nil {
@@ -170,6 +181,7 @@ func (r *runner) parkedEnd(d *delivery, end topic.ParkedEnd) {
 
 // settle ends parked messages for good.
 func (r *runner) settle(ctx context.Context, s topic.Settlement) {
+	term := r.term
 	r.w.tasks.Go(func() {
 		id := uuid.NewString()
 		err := r.w.persist(ctx, func() error {
@@ -177,6 +189,9 @@ func (r *runner) settle(ctx context.Context, s topic.Settlement) {
 			return err
 		})
 		r.do(func(time.Time) {
+			if r.term != term {
+				return
+			}
 			r.parked.settling = false
 			if err != nil {
 				r.parked.ends = append(s.Ends, r.parked.ends...)
@@ -194,9 +209,13 @@ func (r *runner) refill(ctx context.Context) {
 	page := r.parked.cold[0]
 	r.parked.cold = r.parked.cold[1:] // rows of it that leave the memory from now on bring it back
 	r.parked.loading = true
+	term := r.term
 	r.w.tasks.Go(func() {
 		list, err := loadPage(ctx, r.w.Bus, r.key, page)
 		r.do(func(now time.Time) {
+			if r.term != term {
+				return
+			}
 			r.parked.loading = false
 			if err != nil {
 				r.w.Log.WarnContext(ctx, "parked messages can't be read", "error", err)
@@ -285,12 +304,12 @@ func plaintext(msg *message.Outbound, form p2p.Form) []byte {
 	return m.AppendObject(make([]byte, 0, len(msg.Payload)+512))
 }
 
-// persist repeats what must be written until it is, or the worker stops.
+// persist repeats what must be written until it is, or it is another process's to write, or the worker stops.
 func (w *Worker) persist(ctx context.Context, fn func() error) error {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := fn()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, bus.ErrLost) {
+			return err
 		}
 		if ctx.Err() == nil {
 			w.Log.WarnContext(ctx, "a message's end can't be written", "error", err)

@@ -18,7 +18,7 @@ import (
 var (
 	parkedRows = bus.State[message.Outbound]{Name: "linkmanager.parked", Owner: topic.LinkManager}
 	// parkedPages has a row for each page that has rows, with the pair whose lane it is.
-	parkedPages = bus.State[pair]{Name: "linkmanager.parked-pages", Owner: topic.LinkManager}
+	parkedPages = bus.State[message.Pair]{Name: "linkmanager.parked-pages", Owner: topic.LinkManager}
 )
 
 const pageRows = 64
@@ -148,13 +148,13 @@ func (w *Worker) settle(_ context.Context, tx *bus.Tx, key string, s topic.Settl
 	return struct{}{}, nil
 }
 
-// loadParked makes a runner for every lane that has parked messages.
-func (w *Worker) loadParked(ctx context.Context) error {
+// loadParked makes a runner for every lane of a partition that has parked messages.
+func (w *Worker) loadParked(ctx context.Context, has func(key string) bool) error {
 	return w.Bus.View(ctx, func(r bus.Reader) error {
 		pages, err := parkedPages.ListKeys(r, "")
 		for _, p := range pages {
 			var page uint64
-			if n, err := fmt.Sscanf(p.Row, "%x", &page); n != 1 || err != nil {
+			if n, err := fmt.Sscanf(p.Row, "%x", &page); n != 1 || err != nil || !has(p.Key) {
 				continue
 			}
 			lane := w.runner(p.Value)

@@ -88,7 +88,7 @@ func (p *responder) hello(_ context.Context, m *p2p.InitiatorHello) error {
 		return dropped("hello refused")
 	}
 	h.name, h.expires = name, now.Add(p.w.tuning.HalfOpen)
-	h.reverse = p.w.runner(pair{message.PartyOf(ours), message.PartyOf(peer)})
+	h.reverse = p.w.runner(message.Pair{Source: message.PartyOf(ours), Destination: message.PartyOf(peer)})
 	p.half[h.id] = h
 	p.order = append(p.order, h)
 	h.reverse.answer(h.reply)
@@ -274,9 +274,9 @@ func (w *Worker) newInbound(s *session.Session, from, to identity.HoldingIdentit
 		session: s, source: from, destination: to, from: message.PartyOf(from), to: message.PartyOf(to), peerKey: name,
 		holder: string(to.ShortHash()), window: session.NewReplayWindow(replayWindow), answer: answer, answered: time.Now(),
 	}
-	back := pair{in.to, in.from}
+	back := message.Pair{Source: in.to, Destination: in.from}
 	in.reverse = w.runner(back)
-	in.seenIDs = w.sessions.recentOf(back.hash())
+	in.seenIDs = w.sessions.recentOf(back.Key())
 	return in
 }
 

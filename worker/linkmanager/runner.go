@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -18,22 +16,6 @@ import (
 	"github.com/hawser-project/hawser/corda/identity"
 	"github.com/hawser-project/hawser/corda/p2p"
 )
-
-// pair is who sends and who gets it. As a row of state it says whose lane a page of parked messages is.
-type pair struct {
-	Source      message.Party `cbor:"1,keyasint"`
-	Destination message.Party `cbor:"2,keyasint"`
-}
-
-// hash names the pair in keys.
-func (p pair) hash() string {
-	h := sha256.New()
-	for _, part := range []string{p.Source.Name, p.Source.GroupID, p.Destination.Name, p.Destination.GroupID} {
-		one := sha256.Sum256([]byte(part))
-		h.Write(one[:])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
-}
 
 // openRecord is a bus.Open.
 type openRecord interface {
@@ -52,7 +34,7 @@ const (
 // runner owns a lane: it is the goroutine that calls its methods and does what they ask for.
 type runner struct {
 	w                   *Worker
-	pair                pair
+	pair                message.Pair
 	key                 string
 	source, destination identity.HoldingIdentity
 	short               [2]string // hashes of both
@@ -67,6 +49,7 @@ type runner struct {
 	fresh    []*delivery // whose durable copy is a record, in order
 	pressed  []*delivery // whose record lies far behind the newest
 	parked   parked
+	term     int      // how often the pair's partition went to another process
 	out      [][]byte // answers: hellos, handshakes, acknowledgements
 	sending  int
 	endpoint atomic.Uint32
@@ -78,8 +61,8 @@ type runner struct {
 	counted  int // messages in the gauge
 }
 
-func newRunner(w *Worker, p pair) *runner {
-	r := &runner{w: w, pair: p, key: p.hash(), wakeup: make(chan struct{}, 1), lane: newLane(w.tuning, mathrand.Float64), parked: newParked()}
+func newRunner(w *Worker, p message.Pair) *runner {
+	r := &runner{w: w, pair: p, key: p.Key(), wakeup: make(chan struct{}, 1), lane: newLane(w.tuning, mathrand.Float64), parked: newParked()}
 	r.source, r.bad = p.Source.Identity()
 	if r.bad == nil {
 		r.destination, r.bad = p.Destination.Identity()
@@ -359,4 +342,11 @@ func (r *runner) flush(ctx context.Context) {
 	if s, any := r.parked.take(); any {
 		r.settle(ctx, s)
 	}
+}
+
+// letGo forgets what another process has now: the messages that have a durable copy.
+func (r *runner) letGo(time.Time) {
+	r.term++
+	r.fresh, r.pressed, r.parked = nil, nil, newParked()
+	r.lane.forget(func(d *delivery) bool { return d.copy.open != nil || d.copy.row != 0 })
 }

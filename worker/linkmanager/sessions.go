@@ -208,7 +208,7 @@ func (s *sessions) askAgain(id string, stored *topic.StoredSession) {
 		return
 	}
 	payload := (&p2p.ReEstablishSession{SessionID: id}).AppendEnvelope(nil)
-	r := s.w.runner(pair{stored.Destination, stored.Source})
+	r := s.w.runner(message.Pair{Source: stored.Destination, Destination: stored.Source})
 	d := &delivery{msg: message.Outbound{
 		Source: stored.Destination, Destination: stored.Source, ID: uuid.NewString(), Key: id, Subsystem: linkManagerSubsystem,
 		Expires: now.Add(reestablishExpiry).UnixMilli(), Payload: payload,

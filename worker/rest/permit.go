@@ -8,6 +8,7 @@ import (
 
 	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/cluster/rbac"
+	"github.com/hawser-project/hawser/cluster/topic"
 )
 
 // ruleCache has the permissions of users, compiled.
@@ -136,11 +137,17 @@ func (w *Worker) permitStart(ctx context.Context, class, virtualNode string) err
 	return nil
 }
 
-// shown waits until this worker decides by what a command has changed; a command that takes rights away is answered then.
+// shown waits until every REST worker decides by what a command has changed; a command that takes rights away is answered
+// then.
 func (w *Worker) shown(ctx context.Context, at bus.Commit) {
 	wait, cancel := context.WithTimeout(ctx, revocationTime)
 	defer cancel()
-	if err := w.principals.Wait(wait, at); err != nil {
+	if _, errs := topic.PermissionsShown.Everywhere(wait, w.Bus, at); len(errs) > 0 {
 		eventOf(ctx).warn(`199 - the change is durable and not yet in effect everywhere`)
 	}
+}
+
+// showsPermissions answers once this worker decides by what a command has changed.
+func (w *Worker) showsPermissions(ctx context.Context, at bus.Commit) (struct{}, error) {
+	return struct{}{}, w.principals.Wait(ctx, at)
 }

@@ -105,6 +105,7 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 	if w.Bound != nil {
 		w.Bound(listener.Addr())
 	}
+	defer topic.PermissionsShown.Answer(w.Bus, w.showsPermissions)()
 	server := w.server()
 	go func() {
 		ended <- server.Serve(tls.NewListener(listen.Limit(listener, maxConnections), certificates.serverConfig()))
