@@ -69,7 +69,7 @@ func (p *partition) loadBlocked(ctx context.Context) error {
 			b = &blockade{poison: held.Poison, until: held.Until}
 			p.blocked[row.Key] = b
 		}
-		b.last = heldNumber(row.Row)
+		b.last = HeldNumber(row.Row)
 		return true
 	})
 }
@@ -102,7 +102,7 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 	row, number := in.aside.row, b.last
 	if row == "" {
 		number++
-		row = heldRow(number)
+		row = HeldRow(number)
 	}
 	p.mu.Unlock()
 
@@ -218,7 +218,7 @@ func (p *partition) released(row Row) {
 	p.client.bus.metrics.held.WithLabelValues(string(p.Role)).Dec()
 	b.pending--
 	switch {
-	case b.last == heldNumber(row.Row):
+	case b.last == HeldNumber(row.Row):
 		delete(p.blocked, row.Key)
 	case b.pending == 0:
 		b.releasing = false
@@ -304,11 +304,13 @@ func (p *partition) heldKeys(wanted func(Until) bool) (keys []string) {
 	return keys
 }
 
-func heldRow(number uint64) string {
+// HeldRow names an input that is set aside by its number among those of its key.
+func HeldRow(number uint64) string {
 	return string(binary.BigEndian.AppendUint64(nil, number))
 }
 
-func heldNumber(row string) uint64 {
+// HeldNumber reads what HeldRow wrote; 0 for anything else.
+func HeldNumber(row string) uint64 {
 	if len(row) != 8 {
 		return 0
 	}

@@ -28,9 +28,22 @@ type Held struct {
 	Value  []byte    `cbor:"9,keyasint,omitempty"` // of a record, where one key was asked for
 }
 
+// HeldRequest asks for the inputs of a role that are set aside; those of one key, with their values, where key is not empty.
+func HeldRequest(role Role, key string) Request { return operation(opHeld, role, key, "") }
+
+// ReplayRequest asks to hand in again, in order, what is set aside under a key.
+func ReplayRequest(role Role, key string) Request { return operation(opReplay, role, key, "") }
+
+// DropRequest asks to remove one input that was set aside, for good, and to hand in again what waits behind it.
+func DropRequest(role Role, key, row string) Request { return operation(opDrop, role, key, row) }
+
+func operation(name string, role Role, key, row string) Request {
+	return Request{What: whatOperator, Name: name, Asker: Operator, Role: role, Key: key, ID: row}
+}
+
 // Held lists the inputs of a role that are set aside; those of one key, with their values, where key is not empty.
 func (b *Bus) Held(ctx context.Context, role Role, key string) (list []Held, err error) {
-	octets, err := b.Operate(ctx, Request{Name: opHeld, Role: role, Key: key})
+	octets, err := b.Operate(ctx, HeldRequest(role, key))
 	if err != nil {
 		return nil, err
 	}
@@ -39,13 +52,13 @@ func (b *Bus) Held(ctx context.Context, role Role, key string) (list []Held, err
 
 // Replay hands in again, in order, what is set aside under a key.
 func (b *Bus) Replay(ctx context.Context, role Role, key string) error {
-	_, err := b.Operate(ctx, Request{Name: opReplay, Role: role, Key: key})
+	_, err := b.Operate(ctx, ReplayRequest(role, key))
 	return err
 }
 
 // Drop removes one input that was set aside, for good, and hands in again what waits behind it.
 func (b *Bus) Drop(ctx context.Context, role Role, key, row string) error {
-	_, err := b.Operate(ctx, Request{Name: opDrop, Role: role, Key: key, ID: row})
+	_, err := b.Operate(ctx, DropRequest(role, key, row))
 	return err
 }
 

@@ -27,6 +27,19 @@ const (
 	Gateway     = bus.Role("gateway")
 )
 
+// Keyed are the roles that have keys: state, records or commands of their own.
+func Keyed() []bus.Role { return roles(Admin, Crypto, Membership, Flow, LinkManager) }
+
+// Answerer returns the role that answers a call.
+func Answerer(call string) (bus.Role, bool) {
+	for _, d := range Definitions() {
+		if d.What == "call" && d.Name == call {
+			return d.To[0], true
+		}
+	}
+	return "", false
+}
+
 func roles(r ...bus.Role) []bus.Role { return r }
 
 // Streams: each record is handled once by each reader.
