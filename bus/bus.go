@@ -51,10 +51,14 @@ func New(driver Driver, opts Options) *Bus {
 	if opts.MaxLag == 0 {
 		opts.MaxLag = 5 * maxWindowRecords
 	}
-	return &Bus{
+	b := &Bus{
 		Options: opts, driver: driver, metrics: newMetrics(opts.Metrics), consumers: make(map[Role]*Consumer),
 		answers: make(map[string]answer), watching: make(map[*partition]struct{}), changed: make(chan struct{}),
 	}
+	if opts.Metrics != nil {
+		opts.Metrics.MustRegister(newCollector(b))
+	}
+	return b
 }
 
 // As returns the bus as one role may use it: a topic, command, call or kind of state that does not list the role is

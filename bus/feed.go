@@ -177,12 +177,22 @@ func (f *feed) admit(ctx context.Context, r Record) bool {
 func (f *feed) finished(r Record) {
 	f.mu.Lock()
 	f.pos.Finish(r.Offset)
-	f.count--
-	f.bytes -= len(r.Value)
-	f.client.bus.metrics.window.WithLabelValues(string(f.Role), f.topic).Dec()
+	if f.count > 0 { // else the partition is another process's, and the window forgotten
+		f.count--
+		f.bytes -= len(r.Value)
+		f.client.bus.metrics.window.WithLabelValues(string(f.Role), f.topic).Dec()
+	}
 	f.mu.Unlock()
 	select {
 	case f.freed <- struct{}{}:
 	default:
 	}
+}
+
+// forget takes the window out of the gauge when the partition's work has ended.
+func (f *feed) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.client.bus.metrics.window.WithLabelValues(string(f.Role), f.topic).Sub(float64(f.count))
+	f.count, f.bytes = 0, 0
 }

@@ -51,6 +51,7 @@ type heldInput struct {
 // blockade is a key whose inputs are set aside. p.mu guards it.
 type blockade struct {
 	last      uint64 // number of the newest stored input
+	inputs    int    // stored
 	releasing bool
 	pending   int // inputs of the release under way
 	poison    bool
@@ -70,6 +71,7 @@ func (p *partition) loadBlocked(ctx context.Context) error {
 			p.blocked[row.Key] = b
 		}
 		b.last = HeldNumber(row.Row)
+		b.inputs++
 		return true
 	})
 }
@@ -126,6 +128,9 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 	}
 
 	p.mu.Lock()
+	if in.aside.row == "" {
+		b.inputs++
+	}
 	b.last = max(b.last, number)
 	if in.aside.row != "" || !blocked {
 		b.poison, b.until, b.releasing = hold == nil, held.Until, false
@@ -138,7 +143,6 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 		default:
 		}
 	}
-	p.client.bus.metrics.held.WithLabelValues(string(p.Role)).Inc()
 	in.done(Commit{}, nil)
 	return true
 }
@@ -215,7 +219,7 @@ func (p *partition) released(row Row) {
 	if !blocked || !b.releasing {
 		return
 	}
-	p.client.bus.metrics.held.WithLabelValues(string(p.Role)).Dec()
+	b.inputs--
 	b.pending--
 	switch {
 	case b.last == HeldNumber(row.Row):

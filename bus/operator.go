@@ -166,6 +166,13 @@ func (p *partition) dropHeld(ctx context.Context, key, row string) error {
 	if version == 0 {
 		return failure(kindNotFound, "nothing is set aside under the key %q in the row %x of role %s", key, row, p.Role)
 	}
-	_, err = p.client.bus.commit(ctx, &Step{Owner: p.Ownership, Writes: []Write{{RowKey: p.heldRow(key, row)}}})
-	return err
+	if _, err := p.client.bus.commit(ctx, &Step{Owner: p.Ownership, Writes: []Write{{RowKey: p.heldRow(key, row)}}}); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b := p.blocked[key]; b != nil {
+		b.inputs--
+	}
+	return nil
 }

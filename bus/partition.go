@@ -90,7 +90,9 @@ func (p *partition) run(ctx context.Context) error {
 	}
 	feeders := []func(context.Context) error{p.feedTimers, p.expire, p.retryHeld}
 	for _, s := range p.consumer.topics {
-		feeders = append(feeders, newFeed(p, s).run)
+		f := newFeed(p, s)
+		feeders = append(feeders, f.run)
+		defer f.forget()
 	}
 	errs := make(chan error, len(feeders))
 	var feeding sync.WaitGroup

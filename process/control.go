@@ -16,14 +16,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/bus/embedded"
 )
 
 // control answers the commands of whoever runs the process, on a Unix socket in a directory that only the process's user can
-// enter. There is one: to copy the store, which this process holds.
+// enter: to copy the store, which this process holds, and what operators ask of the bus.
 type control struct {
 	data  string
 	store *embedded.Store
+	bus   *bus.Bus
 	log   *slog.Logger
 }
 
@@ -52,6 +54,7 @@ func (c *control) Run(ctx context.Context, ready func()) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /copy", c.copy)
+	mux.HandleFunc("POST /operate", c.operate)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -107,30 +110,69 @@ func (c *control) copy(w http.ResponseWriter, r *http.Request) {
 	c.log.InfoContext(r.Context(), "store copied for a backup", "dir", request.Dir)
 }
 
-// askForCopy asks the process that runs on a data directory. asked is false where there is none.
-func askForCopy(ctx context.Context, data, dir string) (asked bool, err error) {
-	body, err := json.Marshal(copyRequest{dir})
+// operateRequest is what an operator asks of the bus. Keys are any octets.
+type operateRequest struct {
+	Name string   `json:"name"`
+	Role bus.Role `json:"role"`
+	Key  []byte   `json:"key"`
+	Row  []byte   `json:"row"`
+}
+
+func (c *control) operate(w http.ResponseWriter, r *http.Request) {
+	var request operateRequest
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20)).Decode(&request)
+	var answer []byte
+	if err == nil {
+		answer, err = c.bus.Operate(r.Context(), bus.Request{Name: request.Name, Role: request.Role, Key: string(request.Key), ID: string(request.Row)})
+	}
 	if err != nil {
-		return true, err
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	c.log.InfoContext(r.Context(), "operator", "asked", request.Name, "role", request.Role)
+	if _, err := w.Write(answer); err != nil {
+		c.log.WarnContext(r.Context(), "answer an operator", "error", err)
+	}
+}
+
+// errNoProcess is that no process runs on a data directory.
+var errNoProcess = errors.New("no process runs on the data directory")
+
+// askControl asks the process that runs on a data directory.
+func askControl(ctx context.Context, data, path string, request any) ([]byte, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
 	}
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socketPath(data))
 	}, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://control/copy", bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://control"+path, bytes.NewReader(body))
 	if err != nil {
-		return true, err
+		return nil, err
 	}
 	answer, err := client.Do(r)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EINVAL) {
-		return false, nil // no socket, a dead process's, or a path that is too long for one
+		return nil, errNoProcess // no socket, a dead process's, or a path that is too long for one
 	}
 	if err != nil {
-		return true, fmt.Errorf("ask the process that runs on %s: %w", data, err)
+		return nil, fmt.Errorf("ask the process that runs on %s: %w", data, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
-		return true, errors.New(string(bytes.TrimSpace(text)))
+	octets, err := io.ReadAll(io.LimitReader(answer.Body, maxControlAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask the process that runs on %s: %w", data, err)
 	}
-	return true, nil
+	if answer.StatusCode != http.StatusOK {
+		return nil, errors.New(string(bytes.TrimSpace(octets)))
+	}
+	return octets, nil
+}
+
+const maxControlAnswer = 64 << 20
+
+// askForCopy asks the process that runs on a data directory for a copy of its store. asked is false where there is none.
+func askForCopy(ctx context.Context, data, dir string) (asked bool, err error) {
+	_, err = askControl(ctx, data, "/copy", copyRequest{dir})
+	return !errors.Is(err, errNoProcess), err
 }

@@ -61,8 +61,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := c.prepare(); err != nil {
 		return err
 	}
+	registry := telemetry.NewRegistry()
 	store, err := embedded.Open(embedded.Options{
-		Dir: c.Data, Topics: topic.Definitions(), Log: c.Log, MemTable: memTable, Cache: blockCache,
+		Dir: c.Data, Topics: topic.Definitions(), Log: c.Log, Metrics: registry, MemTable: memTable, Cache: blockCache,
 		Fatal: func(err error) {
 			c.Log.Error("the store failed; the process ends so that nothing is acknowledged that is not safe", "error", err)
 			os.Exit(70) //nolint:revive // nothing may run on after a failed fsync
@@ -73,7 +74,6 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	registry := telemetry.NewRegistry()
 	p := &platform{
 		Config: c, registry: registry,
 		bus: bus.New(store, bus.Options{Log: c.Log, Errors: fault.Codec{}, Metrics: registry}),
@@ -87,7 +87,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	services = append(services,
 		run.Named{Name: "sweep", Service: run.Func(p.sweep)},
-		run.Named{Name: "control", Service: &control{data: c.Data, store: store, log: p.log("control")}})
+		run.Named{Name: "control", Service: &control{data: c.Data, store: store, bus: p.bus, log: p.log("control")}})
 	return group.Run(ctx, stopTime, func() {
 		at := p.snapshot()
 		c.Log.InfoContext(ctx, "cluster ready", "rest", at.Rest.String(), "gateway", at.Gateway.String())

@@ -1,6 +1,8 @@
 package process
 
 import (
+	"slices"
+
 	"github.com/hawser-project/hawser/bus"
 	"github.com/hawser-project/hawser/cluster/topic"
 	"github.com/hawser-project/hawser/internal/run"
@@ -45,13 +47,14 @@ type Role struct {
 	Name  string `json:"name"`
 	Job   string `json:"job"`
 	Alone string `json:"alone"` // what only this worker does
+	Keyed bool   `json:"keyed"` // has keys of its own, which are spread over the processes that run it
 }
 
 // Roles lists the workers in start order.
 func Roles() []Role {
 	list := make([]Role, 0, len(roles))
 	for _, r := range roles {
-		list = append(list, Role{string(r.Name), r.Job, r.Alone})
+		list = append(list, Role{string(r.Name), r.Job, r.Alone, slices.Contains(topic.Keyed(), r.Name)})
 	}
 	return list
 }

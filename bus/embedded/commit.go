@@ -22,6 +22,7 @@ type group struct {
 	serial uint64
 	steps  []finished
 	ends   map[string]uint64
+	begun  time.Time
 }
 
 type finished struct {
@@ -95,7 +96,7 @@ func (s *Store) apply(steps []*bus.Step) {
 		written: make(map[bus.RowKey]struct{}), ends: make(map[string]uint64), moved: make(map[positionKey]*bus.Position),
 		newest: make(map[string]uint64),
 	}
-	out := group{batch: g.batch, serial: g.serial, ends: g.ends, steps: make([]finished, 0, len(steps))}
+	out := group{batch: g.batch, serial: g.serial, ends: g.ends, begun: g.now, steps: make([]finished, 0, len(steps))}
 	for _, step := range steps {
 		commit, err := g.add(step)
 		out.steps = append(out.steps, finished{step, commit, err})
@@ -250,6 +251,8 @@ func (s *Store) syncLoop() {
 			return
 		}
 		_ = g.batch.Close()
+		s.metrics.steps.Observe(float64(len(g.steps)))
+		s.metrics.seconds.Observe(time.Since(g.begun).Seconds())
 		s.mu.Lock()
 		for topic, end := range g.ends {
 			l := s.topicLog(topic)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hawser-project/hawser/bus"
 )
@@ -23,6 +24,8 @@ type Options struct {
 	// Topics are the declared topics: which are compacted, and who must have finished a record before it is dropped.
 	Topics []bus.Definition
 	Log    *slog.Logger
+	// Metrics may be nil.
+	Metrics prometheus.Registerer
 	// Fatal is called when the store can't go on (an fsync failed, the disk is full). It must not return.
 	Fatal func(error)
 	// MemTable is the size of one memtable and Cache that of the block cache, in octets; 0 means 32 MiB and 16 MiB. They
@@ -53,7 +56,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		db: db, lock: lock, fs: o.FS, topics: make(map[string]bus.Definition), log: o.Log, fatal: o.Fatal,
 		submitted: make(chan *bus.Step, 4096), applied: make(chan group, 4), closing: make(chan struct{}),
-		batchAt: newDurable(), logs: make(map[string]*topicLog), positions: make(map[positionKey]*bus.Position),
+		metrics: newMetrics(o.Metrics), batchAt: newDurable(), logs: make(map[string]*topicLog), positions: make(map[positionKey]*bus.Position),
 	}
 	for _, d := range o.Topics {
 		s.topics[d.Name] = d

@@ -33,6 +33,8 @@ type Store struct {
 	log    *slog.Logger
 	fatal  func(error)
 
+	metrics *metrics
+
 	// submitting is held by Submit for reading, so that nothing is handed in after closing is closed.
 	submitting sync.RWMutex
 	submitted  chan *bus.Step
