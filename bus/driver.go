@@ -40,7 +40,8 @@ type Driver interface {
 	// Barrier returns once everything that a read could have seen at the time of the call is durable.
 	Barrier(ctx context.Context) error
 
-	// Read reads the durable records of a topic's partition from a place on. The cursor is closed by the caller.
+	// Read reads the records of a topic's partition from a place on. The cursor is closed by the caller. Read, and the
+	// cursor's Next, wait as long as what they need is merely not there.
 	Read(ctx context.Context, from ReadFrom) (Cursor, error)
 
 	// Current returns the stamps that a reader of a compacted topic has seen once it has seen all that is committed now.
@@ -85,9 +86,10 @@ type ReadFrom struct {
 // Cursor gives the records of a partition in order.
 type Cursor interface {
 	// Next returns one record or more, and waits for them until ctx ends. Records of compacted topics whose key has a later
-	// one may be left out, and so may void ones where there is no owner.
+	// one may be left out, and so may void ones where there is no owner. A void one without a key only has a stamp, which is
+	// reached with it.
 	Next(ctx context.Context) ([]Record, error)
-	// Reached says whether all has been returned that was durable when the cursor was made.
+	// Reached says whether all has been returned that was readable when the cursor was made.
 	Reached() bool
 	Close()
 }

@@ -34,7 +34,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 // collector counts, when metrics are asked for, what nobody counts all the time.
 type collector struct {
-	bus                              *Bus
+	bus                        *Bus
 	records, age, aside, owned *prometheus.Desc
 }
 

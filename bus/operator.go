@@ -62,7 +62,7 @@ func (b *Bus) Drop(ctx context.Context, role Role, key, row string) error {
 	return err
 }
 
-// Operate answers an operator, through whichever process can.
+// Operate answers an operator of this process.
 func (b *Bus) Operate(ctx context.Context, r Request) ([]byte, error) {
 	r.What, r.Asker = whatOperator, Operator
 	a := b.Serve(ctx, r)
@@ -84,20 +84,14 @@ func (b *Bus) serveOperator(ctx context.Context, r Request) Answer {
 		return b.answerWith(c.held(ctx, r.Key))
 	case c != nil && c.Owns(r.Key):
 		return b.answerWith(nil, c.operate(ctx, r))
-	case r.Instance != 0 || b.Placement == nil: // was sent on already, or there is nobody to send it to
+	case b.Placement == nil:
 		return Answer{NotHere: true}
 	}
 	to := b.Placement.Instances(r.Role)
 	if owner, found := b.Placement.Owner(r.Role, PartitionOf(r.Key, b.driver.Partitions(r.Role))); found && r.Name != opHeld {
 		to = []Instance{owner}
 	}
-	for _, i := range to {
-		r.Instance = i.Number
-		if a, err := b.Remote.Send(ctx, i, r); err == nil && !a.NotHere {
-			return a
-		}
-	}
-	return Answer{NotHere: true}
+	return Answer{NotHere: true, Elsewhere: to}
 }
 
 func (b *Bus) answerWith(list []Held, err error) Answer {

@@ -6,7 +6,7 @@ import "context"
 type Placement interface {
 	// Owner returns who owns a partition of a role's keys. It may be out of date: who is asked and does not own it says so.
 	Owner(role Role, partition int32) (Instance, bool)
-	// Instances lists the processes in which the role's worker runs.
+	// Instances lists the processes in which the role's worker runs, the one to be asked first first.
 	Instances(role Role) []Instance
 	// Changed is closed at the next change of any of it.
 	Changed() <-chan struct{}
@@ -52,4 +52,6 @@ type Answer struct {
 	Err []byte
 	// NotHere says that the process does not own the key, or does not answer the call: somebody else is to be asked.
 	NotHere bool
+	// Elsewhere are processes that may have the answer. An operator asks them himself: no worker asks in a person's name.
+	Elsewhere []Instance
 }

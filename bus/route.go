@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -49,6 +48,8 @@ func (b *Bus) command(ctx context.Context, r Request) ([]byte, Commit, error) {
 			}
 		} else if a, err := b.Remote.Send(ctx, there, r); err == nil && !a.NotHere {
 			return a.Body, a.Commit, b.errorOf(a)
+		} else if err != nil && !retryable(err) { // it can't be carried, now or later
+			return nil, Commit{}, err
 		} else if ctx.Err() != nil {
 			return nil, Commit{}, failure(kindUnavailable, "command %s: no answer yet: %w", r.Name, ctx.Err())
 		}
@@ -87,7 +88,7 @@ func (b *Bus) call(ctx context.Context, r Request, once bool, candidates func() 
 		if len(list) == 0 {
 			continue
 		}
-		to := list[rand.IntN(len(list))]
+		to := list[0]
 		asked[to.Number] = true
 		a, sendErr := b.Remote.Send(ctx, to, r)
 		switch {

@@ -71,6 +71,9 @@ func (t *Table[V]) apply(ctx context.Context, records []Record) {
 	t.moved = make(chan struct{})
 	t.mu.Unlock()
 	for _, r := range records {
+		if r.Void {
+			continue
+		}
 		for _, fn := range t.changed {
 			fn(r.Key)
 		}

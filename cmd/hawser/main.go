@@ -2,6 +2,9 @@
 // information. With no arguments it starts nothing and prints its help.
 //
 //	hawser up        one cluster in one process
+//	hawser worker    some of a cluster's workers, on Kafka and PostgreSQL
+//	hawser bus       set up Kafka and PostgreSQL; look after what is set aside
+//	hawser pki       make the certificates by which processes know each other
 //	hawser demo      two clusters that do business with each other
 //	hawser package   build and inspect application packages
 //	hawser member    exchange member information between clusters
@@ -39,7 +42,7 @@ func newRoot() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newUp(), newDemo(), newPackage(), newMember(), newBackup(), newRestore(), newRoles(), newVersion())
+	root.AddCommand(newUp(), newWorker(), newBus(), newPKI(), newDemo(), newPackage(), newMember(), newBackup(), newRestore(), newRoles(), newVersion())
 	return root
 }
 

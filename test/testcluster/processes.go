@@ -51,8 +51,13 @@ func Network(t testing.TB) *demo.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return network(t, func(dir string) (*demo.Network, error) { return demo.Open(dir, binary) })
+}
+
+func network(t testing.TB, open func(dir string) (*demo.Network, error)) *demo.Network {
+	t.Helper()
 	dir := t.TempDir()
-	n, err := demo.Open(dir, binary)
+	n, err := open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,9 +80,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(o.Out, "\nStopping both clusters in order.")
 		return nil
-	case <-n.Alice.node.gone():
+	case <-n.Alice.cluster.Gone():
 		return errors.New("the cluster of alice ended; its log is in alice.log")
-	case <-n.Bob.node.gone():
+	case <-n.Bob.cluster.Gone():
 		return errors.New("the cluster of bob ended; its log is in bob.log")
 	}
 }

@@ -50,8 +50,13 @@ const (
 	bobName   = "O=Bob, L=Paris, C=FR"
 )
 
-// Open reads the demo's directory, or begins a new one. binary is the hawser command that runs the clusters.
+// Open reads the demo's directory, or begins a new one. binary is the hawser command that runs each cluster, as one process.
 func Open(dir, binary string) (*Network, error) {
+	return OpenWith(dir, func(p Plan) Cluster { return &node{Plan: p, binary: binary} })
+}
+
+// OpenWith is Open with clusters that are run in another way.
+func OpenWith(dir string, run func(Plan) Cluster) (*Network, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -68,10 +73,10 @@ func Open(dir, binary string) (*Network, error) {
 		return nil, err
 	}
 	password := secret.FromString(s.Password)
-	if n.Alice, err = newOrg(dir, "alice", aliceName, s.Orgs["alice"], password, binary); err != nil {
+	if n.Alice, err = newOrg(dir, "alice", aliceName, s.Orgs["alice"], password, run); err != nil {
 		return nil, err
 	}
-	n.Bob, err = newOrg(dir, "bob", bobName, s.Orgs["bob"], password, binary)
+	n.Bob, err = newOrg(dir, "bob", bobName, s.Orgs["bob"], password, run)
 	return n, err
 }
 

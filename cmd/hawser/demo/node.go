@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,12 +17,32 @@ import (
 	"github.com/hawser-project/hawser/internal/secret"
 )
 
+// Plan says what an organisation's cluster is to be.
+type Plan struct {
+	Short              string // the organisation's
+	Dir                string
+	Rest, Gateway, Ops string // HOST:PORT
+	Password           secret.Secret
+	Log                io.Writer
+}
+
+// Cluster is an organisation's cluster, as the network runs it.
+type Cluster interface {
+	// Start returns when the cluster is ready.
+	Start(ctx context.Context) error
+	// Stop ends it in order, and Kill as a crash would.
+	Stop() error
+	Kill() error
+	// RestCertificate is the PEM file with what the REST API's certificate is checked with.
+	RestCertificate() string
+	// Gone is closed when it has ended.
+	Gone() <-chan struct{}
+}
+
 // node is a cluster as a process of its own.
 type node struct {
-	binary, dir        string
-	rest, gateway, ops string // HOST:PORT
-	password           secret.Secret
-	log                io.Writer
+	Plan
+	binary string
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
@@ -32,14 +53,14 @@ type node struct {
 // readyTime is how long a cluster may take to start.
 const readyTime = 60 * time.Second
 
-// start runs the process and returns when it says that it is ready.
-func (n *node) start(ctx context.Context) error {
+// Start implements Cluster.
+func (n *node) Start(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	//nolint:noctx,gosec // our own binary; it outlives the call, stop and kill end it
-	cmd := exec.Command(n.binary, "up", "--data", n.dir, "--rest", n.rest, "--gateway", n.gateway, "--ops", n.ops, "--log-level", "warn", "--profile")
-	cmd.Env = append(os.Environ(), "HAWSER_ADMIN_PASSWORD="+n.password.RevealString())
-	cmd.Stderr = n.log
+	cmd := exec.Command(n.binary, "up", "--data", n.Dir, "--rest", n.Rest, "--gateway", n.Gateway, "--ops", n.Ops, "--log-level", "warn", "--profile")
+	cmd.Env = append(os.Environ(), "HAWSER_ADMIN_PASSWORD="+n.Password.RevealString())
+	cmd.Stderr = n.Log
 	cmd.SysProcAttr = childAttributes()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -67,9 +88,9 @@ func (n *node) start(ctx context.Context) error {
 	case <-ready:
 		return nil
 	case <-ended:
-		return fmt.Errorf("the cluster in %s ended while it started (%w); its log is in %s.log", n.dir, errors.Join(n.err, errors.New("not ready")), n.dir)
+		return fmt.Errorf("the cluster in %s ended while it started (%w); its log is in %s.log", n.Dir, errors.Join(n.err, errors.New("not ready")), n.Dir)
 	case <-timer.C:
-		err = fmt.Errorf("the cluster in %s is not ready after %s", n.dir, readyTime)
+		err = fmt.Errorf("the cluster in %s is not ready after %s", n.Dir, readyTime)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -78,11 +99,11 @@ func (n *node) start(ctx context.Context) error {
 	return err
 }
 
-// kill ends the process as a crash would (SIGKILL), and waits until it is gone.
-func (n *node) kill() error { return n.signal(syscall.SIGKILL) }
+// Kill ends the process with SIGKILL, and waits until it is gone.
+func (n *node) Kill() error { return n.signal(syscall.SIGKILL) }
 
-// stop ends the process in order (SIGTERM), and waits until it is gone.
-func (n *node) stop() error { return n.signal(syscall.SIGTERM) }
+// Stop ends the process with SIGTERM, and waits until it is gone.
+func (n *node) Stop() error { return n.signal(syscall.SIGTERM) }
 
 func (n *node) signal(s syscall.Signal) error {
 	n.mu.Lock()
@@ -100,7 +121,7 @@ func (n *node) signal(s syscall.Signal) error {
 	case <-timer.C:
 		_ = n.cmd.Process.Kill()
 		<-n.ended
-		return fmt.Errorf("the cluster in %s did not stop within 20 s", n.dir)
+		return fmt.Errorf("the cluster in %s did not stop within 20 s", n.Dir)
 	}
 	n.cmd = nil
 	if s == syscall.SIGTERM {
@@ -109,8 +130,11 @@ func (n *node) signal(s syscall.Signal) error {
 	return nil
 }
 
-// gone is closed when the process has ended.
-func (n *node) gone() <-chan struct{} {
+// RestCertificate implements Cluster.
+func (n *node) RestCertificate() string { return filepath.Join(n.Dir, "rest", "rest-tls.crt") }
+
+// Gone implements Cluster.
+func (n *node) Gone() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.ended

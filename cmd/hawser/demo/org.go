@@ -28,9 +28,10 @@ type Org struct {
 	// Gateway is the URL that peers reach the organisation at.
 	Gateway string
 
-	node   *node
-	tls    *authority
-	client *client.Client
+	cluster  Cluster
+	password secret.Secret
+	tls      *authority
+	client   *client.Client
 }
 
 // Client is the administrator's client of the organisation's REST API.
@@ -38,24 +39,30 @@ func (o *Org) Client() *client.Client { return o.client }
 
 // Start runs the organisation's cluster and returns when it is ready.
 func (o *Org) Start(ctx context.Context) error {
-	if err := o.node.start(ctx); err != nil {
+	if err := o.cluster.Start(ctx); err != nil {
 		return err
 	}
 	var err error
-	o.client, err = client.New(o.Rest, "admin", o.node.password, filepath.Join(o.node.dir, "rest", "rest-tls.crt"))
+	o.client, err = client.New(o.Rest, "admin", o.password, o.cluster.RestCertificate())
 	return err
 }
 
 // Kill ends the cluster as a crash would. Stop ends it in order.
-func (o *Org) Kill() error { return o.node.kill() }
+func (o *Org) Kill() error { return o.cluster.Kill() }
 
 // Stop ends the cluster in order.
-func (o *Org) Stop() error { return o.node.stop() }
+func (o *Org) Stop() error { return o.cluster.Stop() }
 
-// Process is the id of the cluster's process.
-func (o *Org) Process() int { return o.node.cmd.Process.Pid }
+// Process is the id of the process of a cluster that is one process.
+func (o *Org) Process() int {
+	n, one := o.cluster.(*node)
+	if !one || n.cmd == nil {
+		return 0
+	}
+	return n.cmd.Process.Pid
+}
 
-func newOrg(dir, short, name string, s orgState, password secret.Secret, binary string) (*Org, error) {
+func newOrg(dir, short, name string, s orgState, password secret.Secret, run func(Plan) Cluster) (*Org, error) {
 	home := filepath.Join(dir, short)
 	log, err := os.OpenFile(home+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -67,7 +74,8 @@ func newOrg(dir, short, name string, s orgState, password secret.Secret, binary 
 	}
 	return &Org{
 		Short: short, Name: name, Rest: "https://" + s.Rest, Ops: "http://" + s.Ops, Gateway: "https://" + s.Gateway, tls: authority,
-		node: &node{binary: binary, dir: home, rest: s.Rest, gateway: s.Gateway, ops: s.Ops, password: password, log: log},
+		password: password,
+		cluster:  run(Plan{Short: short, Dir: home, Rest: s.Rest, Gateway: s.Gateway, Ops: s.Ops, Password: password, Log: log}),
 	}, nil
 }
 
