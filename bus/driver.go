@@ -179,9 +179,10 @@ type Append struct {
 
 // Step is what one input changes. It commits as a whole or not at all.
 type Step struct {
-	// Owner does the step. Without one a step has either records, each of which is there or not, or writes; and finishes and
-	// checks nothing.
+	// Owner does the step. Without one a step has either records of Role, each of which is there or not, or writes; and
+	// finishes and checks nothing.
 	Owner   *Ownership
+	Role    Role
 	Finish  []Place
 	Checks  []Check
 	Writes  []Write

@@ -56,7 +56,7 @@ func (t Topic[V]) Publish(ctx context.Context, c *Client, records ...Keyed[V]) (
 	if err := c.may(t.Writers, "write", "topic", t.Name); err != nil {
 		return Commit{}, err
 	}
-	step := &Step{Appends: make([]Append, 0, len(records))}
+	step := &Step{Role: c.role, Appends: make([]Append, 0, len(records))}
 	for _, r := range records {
 		value, err := encodeBounded(r.Value)
 		if err != nil {

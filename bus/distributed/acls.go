@@ -48,6 +48,7 @@ func GrantsSQL(o Options, u Users) (string, error) {
 		line("DO $$ BEGIN CREATE ROLE %s NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$", user)
 		line("GRANT USAGE ON SCHEMA %s, %s TO %s", s.common, own, user)
 		line("GRANT SELECT, INSERT, UPDATE, DELETE ON %s.state, %s.outbox TO %s", own, own, user)
+		line("GRANT SELECT, INSERT, UPDATE ON %s.entry TO %s", own, user)
 		line("GRANT SELECT, UPDATE ON %s.partition TO %s", own, user)
 		line("GRANT SELECT, INSERT, DELETE ON %s.epoch TO %s", own, user)
 		line("GRANT USAGE ON SEQUENCE %s.version TO %s", own, user)
@@ -58,13 +59,17 @@ func GrantsSQL(o Options, u Users) (string, error) {
 			tables[i] = s.common + "." + t
 		}
 		line("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", strings.Join(tables, ", "), user)
-		line("GRANT USAGE ON SEQUENCE %s.version, %s.member_number TO %s", s.common, s.common, user)
+		line("GRANT USAGE ON SEQUENCE %s.version, %s.member_number, %s.entry_version TO %s", s.common, s.common, s.common, user)
 		for _, other := range o.Roles {
-			if other != role { // who owns what, what was committed, and what is not sent yet: numbers, no contents
-				schema := s.of(string(other))
-				line("GRANT USAGE ON SCHEMA %s TO %s", schema, user)
-				line("GRANT SELECT ON %s.partition, %s.epoch TO %s", schema, schema, user)
-				line("GRANT SELECT (partition, first_sequence, last_sequence, epoch) ON %s.outbox TO %s", schema, user)
+			if other == role {
+				continue
+			}
+			// Who owns what, and what was committed: numbers, no contents. And the tables that the role reads.
+			schema := s.of(string(other))
+			line("GRANT USAGE ON SCHEMA %s TO %s", schema, user)
+			line("GRANT SELECT ON %s.partition, %s.epoch TO %s", schema, schema, user)
+			if o.readsTableOf(role, other) {
+				line("GRANT SELECT ON %s.entry TO %s", schema, user)
 			}
 		}
 		b.WriteString("\n")
@@ -168,4 +173,11 @@ func ApplyKafkaACLs(ctx context.Context, o Options, u Users) error {
 		}
 	}
 	return nil
+}
+
+// readsTableOf says whether a role reads a compacted topic that another writes.
+func (o *Options) readsTableOf(reader, writer bus.Role) bool {
+	return slices.ContainsFunc(o.Topics, func(t bus.Definition) bool {
+		return t.Compacted && slices.Contains(t.To, reader) && slices.Contains(t.From, writer)
+	})
 }

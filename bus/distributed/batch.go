@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -91,11 +90,6 @@ func appendRecord(b []byte, r *outgoing, after int64, n int) []byte {
 	b = append(b, headerName...)
 	b = binary.AppendVarint(b, int64(len(r.header)))
 	return append(b, r.header...)
-}
-
-// waits says whether the batch is not to be sent now.
-func (b *batch) waits() bool {
-	return slices.ContainsFunc(b.records, func(r *outgoing) bool { return r.wait != nil && r.wait() })
 }
 
 // after returns the sequence of the batch behind this one.

@@ -134,7 +134,7 @@ func (p *partition) try(steps []*bus.Step) (*attempt, error) {
 func (p *partition) prepare(steps []*bus.Step, conflicts []bool, places []bus.RowKey) (*attempt, *pgx.Batch, error) {
 	a := &attempt{number: rand.Int64(), conflicts: conflicts, commits: make([]bus.Commit, len(steps)), next: p.next}
 	batch := new(pgx.Batch)
-	changes := newChanges()
+	changes, entries := newChanges(), make(tableChanges)
 	now := truncated(time.Now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,6 +148,9 @@ func (p *partition) prepare(steps []*bus.Step, conflicts []bool, places []bus.Ro
 		}
 		for j := range step.Appends {
 			p.append(a, i, &step.Appends[j], now)
+			if p.d.compacted(step.Appends[j].Topic) {
+				entries.add(&step.Appends[j])
+			}
 		}
 	}
 	if err := p.encode(a); err != nil {
@@ -157,6 +160,7 @@ func (p *partition) prepare(steps []*bus.Step, conflicts []bool, places []bus.Ro
 	batch.Queue(sql(sqlAdvance, p.role), p.id, int64(p.owner.Epoch), p.commits, a.number, int64(a.next), a.stored)
 	changes.queue(batch, p.d.schemas)
 	changes.dropPlaces(batch, p.d.schemas, places)
+	entries.queue(batch, p.d.schemas, p.role)
 	if len(a.records) > 0 {
 		batch.Queue(sql(sqlSend, p.role), p.id, int64(a.records[0].sequence), int64(a.next-1), int64(p.owner.Epoch), appendOutbox(nil, a.records))
 	}

@@ -44,6 +44,9 @@
 //	history of epochs of the sources. What lies below that end and is not in the history was committed by a future that is
 //	undone. It is void. What lies above was committed by those who live now: workers are stopped for a restore.
 //
+// Compacted topics are tables of PostgreSQL, and their records hints to read them again (table.go says why): what is said
+// above of order holds for them by the transaction alone.
+//
 // Owners are found by leases in PostgreSQL and not by Kafka's consumer groups: roles without topics have keys too, the fence
 // is in PostgreSQL anyhow, and there is one truth. Offsets are committed to Kafka as a hint for tools that show lags.
 //
@@ -54,6 +57,7 @@
 //	partition.go commit.go changes.go       an owned partition and its committer
 //	outbox.go produce.go batch.go           from the commit to Kafka
 //	read.go fetch.go track.go position.go   from Kafka to the position
+//	table.go                                compacted topics
 //	state.go blobs.go lags.go               the rest of bus.Driver
 //	sql.go postgres.go kafka.go             statements and connections
 //

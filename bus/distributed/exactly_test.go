@@ -286,13 +286,22 @@ func TestARestoredDatabaseKnowsWhatNeverWas(t *testing.T) {
 		if got := valid(readSome(t, cursor, len(want))); !slices.Equal(got, want) {
 			t.Errorf("owner's: got %v, want %v", got, want)
 		}
-		if got := valid(readSome(t, table, len(want))); !slices.Equal(got, want) {
+		if got, want := valuesUntil(t, table, want[len(want)-1]), want[len(want)-2:]; !slices.Equal(got, want) {
 			t.Errorf("table's: got %v, want %v", got, want)
 		}
 		a.stop(t)
 		b.stop(t)
 		_ = d.Close()
 	}
+}
+
+// valuesUntil returns the values that a cursor gives until a certain one, without those that are given again.
+func valuesUntil(t *testing.T, c bus.Cursor, last string) (values []string) {
+	t.Helper()
+	for !slices.Contains(values, last) {
+		values = slices.Compact(append(values, valid(readSome(t, c, 1))...))
+	}
+	return values
 }
 
 // copySchemas copies the tables of all schemas from one prefix to another.
@@ -304,7 +313,7 @@ func (c *cluster) copySchemas(t *testing.T, from, to string) {
 	}
 	defer pool.Close()
 	tables := map[string][]string{
-		"": {"meta", "member", "state", "published", "schema_version"}, "a": {"state", "partition", "epoch", "outbox"}, "b": {"state", "partition", "epoch", "outbox"},
+		"": {"meta", "member", "state", "published", "schema_version"}, "a": {"state", "partition", "epoch", "outbox", "entry"}, "b": {"state", "partition", "epoch", "outbox", "entry"},
 	}
 	for role, names := range tables {
 		source, sink := newSchemas(from).of(role), newSchemas(to).of(role)

@@ -19,64 +19,42 @@ func (d *Driver) Current(ctx context.Context, topic string) (commit bus.Commit, 
 	if !declared {
 		return commit, fmt.Errorf("topic %s is not declared", topic)
 	}
-	marks, err := d.marks(ctx, t, false)
+	var marks []bus.Stamp
+	err = d.read(ctx, "read how far topic "+t.Name+" is", func(ctx context.Context) (err error) {
+		marks, err = d.marks(ctx, t)
+		return err
+	})
 	for _, s := range marks {
 		commit.Stamps = append(commit.Stamps, bus.Sent{Topic: topic, Stamp: s})
 	}
 	return commit, err
 }
 
-// marks returns the last stamps of a compacted topic's sources; with sent, only of those whose records are all in Kafka.
-func (d *Driver) marks(ctx context.Context, t bus.Definition, sent bool) (stamps []bus.Stamp, err error) {
-	err = d.read(ctx, "read how far topic "+t.Name+" is", func(ctx context.Context) error {
-		stamps = nil
-		waiting := make(map[string]uint64) // by source, the first record that Kafka may not have
-		latest := make(map[string]bus.Stamp)
-		batch := new(pgx.Batch)
-		for _, role := range t.From {
-			if !slices.Contains(d.o.Roles, role) {
-				continue
-			}
-			// Marks before the outbox: a record that is committed in between is in neither.
-			batch.Queue(d.schemas.sql(sqlPositions, string(role))).Query(func(rows pgx.Rows) error {
-				return eachMemory(rows, func(id int32, m memory) {
-					if mark, found := m.marks[t.Name]; found {
-						mark.Source = sourceOf(role, id)
-						latest[mark.Source] = mark
-					}
-				})
-			})
-			if sent {
-				batch.Queue(d.schemas.sql(sqlOutstanding, string(role))).Query(func(rows pgx.Rows) error {
-					var id int32
-					var first int64
-					_, err := pgx.ForEachRow(rows, []any{&id, &first}, func() error {
-						waiting[sourceOf(role, id)] = uint64(first)
-						return nil
-					})
-					return err
-				})
-			}
+// marks returns the last stamps of a compacted topic's sources.
+func (d *Driver) marks(ctx context.Context, t bus.Definition) (stamps []bus.Stamp, err error) {
+	batch := new(pgx.Batch)
+	for _, role := range t.From {
+		if !slices.Contains(d.o.Roles, role) {
+			continue
 		}
-		batch.Queue(d.schemas.sql(sqlPublishedOf, ""), t.Name).Query(func(rows pgx.Rows) error {
-			var sequence int64
-			_, err := pgx.ForEachRow(rows, []any{&sequence}, func() error {
-				stamps = append(stamps, bus.Stamp{Sequence: uint64(sequence)})
-				return nil
+		batch.Queue(d.schemas.sql(sqlPositions, string(role))).Query(func(rows pgx.Rows) error {
+			return eachMemory(rows, func(id int32, m memory) {
+				if mark, found := m.marks[t.Name]; found {
+					mark.Source = sourceOf(role, id)
+					stamps = append(stamps, mark)
+				}
 			})
-			return err
 		})
-		if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
-			return err
-		}
-		for source, s := range latest {
-			if first, some := waiting[source]; !some || s.Sequence < first {
-				stamps = append(stamps, s)
-			}
-		}
-		return nil
+	}
+	batch.Queue(d.schemas.sql(sqlPublishedOf, ""), t.Name).Query(func(rows pgx.Rows) error {
+		var sequence int64
+		_, err := pgx.ForEachRow(rows, []any{&sequence}, func() error {
+			stamps = append(stamps, bus.Stamp{Sequence: uint64(sequence)})
+			return nil
+		})
+		return err
 	})
-	return stamps, err
+	return stamps, d.pool.SendBatch(ctx, batch).Close()
 }
 
 func eachMemory(rows pgx.Rows, fn func(id int32, m memory)) error {

@@ -29,8 +29,7 @@ type member struct {
 	refreshed  chan struct{} // closed and replaced when it was read, changed or not
 	interrupt  context.CancelFunc
 	kicked     bool
-	renewed    time.Time // before the last beat that succeeded
-	paused     bool      // for tests: is silent, as a process that hangs
+	paused     bool // for tests: is silent, as a process that hangs
 }
 
 // view is what the tables said at one moment.
@@ -155,7 +154,6 @@ func (m *member) kick() {
 // beat renews the lease and reads the view.
 func (m *member) beat(ctx context.Context, conn *pgx.Conn) error {
 	// It is not broken off when the process stops: who leaves needs the connection.
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.d.o.Lease)
 	defer cancel()
 	m.mu.Lock()
@@ -182,7 +180,7 @@ func (m *member) beat(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	m.publish(v, began)
+	m.publish(v)
 	return nil
 }
 
@@ -279,10 +277,9 @@ func (m *member) look(ctx context.Context, conn *pgx.Conn) (*view, error) {
 	return v, nil
 }
 
-func (m *member) publish(v *view, began time.Time) {
-	m.d.checkOwned(v) // before the lease counts as renewed
+func (m *member) publish(v *view) {
+	m.d.checkOwned(v)
 	m.mu.Lock()
-	m.renewed = began
 	defer m.mu.Unlock()
 	changed := !v.same(m.view)
 	m.view = v
@@ -292,13 +289,6 @@ func (m *member) publish(v *view, began time.Time) {
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}
-}
-
-// stale says that the lease may have ended: others may own what this process takes for its own.
-func (m *member) stale() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return time.Since(m.renewed) >= m.d.o.Lease
 }
 
 func (m *member) leave(ctx context.Context, conn *pgx.Conn) {

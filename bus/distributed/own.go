@@ -305,14 +305,8 @@ func (d *Driver) sendLeft(p *partition) error {
 // epochAge is twice the retention of topics.
 const epochAge = 2 * retention * time.Millisecond
 
-// forgetEpochs drops epochs of which Kafka has no record any more. Compacted topics keep records for ever, and so their
-// writers the epochs.
+// forgetEpochs drops epochs of which Kafka has no record any more.
 func (d *Driver) forgetEpochs(ctx context.Context, p *partition) error {
-	for _, t := range d.o.Topics {
-		if t.Compacted && slices.Contains(t.From, bus.Role(p.role)) {
-			return nil
-		}
-	}
 	_, err := d.pool.Exec(ctx, d.schemas.sql(sqlForget, p.role), p.id, epochAge)
 	return err
 }

@@ -227,14 +227,7 @@ func (p *partition) send(records []outRecord, epoch uint64) {
 	list := make([]*outgoing, len(records))
 	for i := range records {
 		r := records[i]
-		// A value of a compacted topic must not arrive after a newer one that another owner has sent. So it is sent only while
-		// nobody else can be the owner.
-		var wait func() bool
-		if p.d.compacted(r.topic) {
-			wait = p.d.member.stale
-		}
 		list[i] = &outgoing{
-			wait:      wait,
 			outRecord: r,
 			header:    appendHeader(nil, bus.Stamp{Source: p.from, Epoch: epoch, Sequence: r.sequence}),
 			gone:      func() bool { return p.alive.Err() != nil },

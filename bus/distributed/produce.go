@@ -27,7 +27,6 @@ import (
 //
 // A batch whose answer was lost may be there twice: as producer id and sequence of the batch are the same, Kafka itself
 // drops the second one, and where it has forgotten them (a new producer id), the consumer does, by the source's sequence.
-// A compacted topic needs the first: an old value that arrives after a newer one of its key would be the one that is kept.
 //
 // Batches of different targets go together in a request to each broker, up to maxRequests at a time: while those are under
 // way others fill up.
@@ -56,7 +55,6 @@ const (
 	maxRequestBytes = 8 << 20
 	produceTimeout  = 10 * time.Second
 	lookPause       = 100 * time.Millisecond
-	waitPause       = 100 * time.Millisecond
 )
 
 // target is a partition of a topic, by its name in Kafka.
@@ -69,8 +67,8 @@ type target struct {
 type outgoing struct {
 	outRecord
 	header []byte // of the source; nil without one
-	// gone says that it need not be sent any more, and wait that it is not to be sent now; nil: never.
-	gone, wait func() bool
+	// gone says that it need not be sent any more; nil: never.
+	gone func() bool
 	// done gets the offset once Kafka has the record; it must not block.
 	done func(offset int64, err error)
 }
@@ -182,11 +180,8 @@ func (p *producer) dispatch(ctx context.Context) {
 			p.look(ctx)
 			later = append(later, q)
 			continue
-		case q.batch == nil && len(q.waiting) == 0:
+		case q.batch == nil:
 			q.busy = false
-			continue
-		case q.batch == nil || q.batch.waits():
-			p.later(q, waitPause)
 			continue
 		}
 		size[leader] += len(q.batch.octets)
@@ -237,7 +232,7 @@ func (p *producer) fill(q *queue) (gone []*outgoing) {
 			gone = append(gone, r)
 			continue
 		}
-		if size += r.size(); len(records) > 0 && size > maxBatch || r.wait != nil && r.wait() {
+		if size += r.size(); len(records) > 0 && size > maxBatch {
 			break
 		}
 		records = append(records, r)
@@ -253,7 +248,6 @@ func (p *producer) fill(q *queue) (gone []*outgoing) {
 }
 
 // drop takes a batch apart of which records need not be sent any more: their partition has another owner, who sends them.
-// That is more than a saving where the topic is compacted: sent late, an old value would follow the newer one of that owner.
 func (q *queue) drop() (gone []*outgoing) {
 	var left []*outgoing
 	for _, r := range q.batch.records {

@@ -19,20 +19,17 @@ const readBatch = 256
 
 // cursor reads one partition. It has one caller.
 type cursor struct {
-	d         *Driver
-	from      bus.ReadFrom
-	in        *inlet
-	compacted bool
-	history   *lineage
-	next      uint64 // the offset after the last record read
-	end       uint64 // of the log when the cursor was made: below it the history decides
+	d       *Driver
+	from    bus.ReadFrom
+	in      *inlet
+	history *lineage
+	next    uint64 // the offset after the last record read
+	end     uint64 // of the log when the cursor was made: below it the history decides
 
-	owner    *partition           // nil without owner
-	done     bus.Position         // what was finished when the owner took over
-	seen     map[string]bus.Stamp // of each source the last one read; for an owner
-	keys     map[string]bus.Stamp // of each key the last one read; of a compacted topic
-	progress []bus.Record         // void, with the stamps that are reached when the end is
-	sources  map[string]string    // so that equal names are kept once
+	owner   *partition           // nil without owner
+	done    bus.Position         // what was finished when the owner took over
+	seen    map[string]bus.Stamp // of each source the last one read; for an owner
+	sources map[string]string    // so that equal names are kept once
 
 	mu      sync.Mutex
 	reached bool
@@ -48,10 +45,10 @@ func (d *Driver) Read(ctx context.Context, from bus.ReadFrom) (bus.Cursor, error
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(d.closing, func() { cancel(bus.ErrClosed) })()
-	c := &cursor{
-		d: d, from: from, compacted: t.Compacted, next: from.Offset,
-		keys: make(map[string]bus.Stamp), sources: make(map[string]string),
+	if t.Compacted {
+		return d.readTable(ctx, t)
 	}
+	c := &cursor{d: d, from: from, next: from.Offset, sources: make(map[string]string)}
 	if from.Owner != nil {
 		p, found := d.find(from.Owner)
 		if !found {
@@ -59,15 +56,12 @@ func (d *Driver) Read(ctx context.Context, from bus.ReadFrom) (bus.Cursor, error
 		}
 		c.begin(p)
 	}
-	if t.Compacted {
-		// Before the end is looked up: what is in Kafka by now is below the end.
-		if err := c.reachable(ctx, t); err != nil {
-			return nil, err
-		}
-	}
-	start, err := c.bounds(ctx)
+	start, end, err := d.bounds(ctx, from.Topic, from.Partition)
 	if err != nil {
 		return nil, err
+	}
+	if c.end = end; c.end < c.next && c.owner != nil {
+		return nil, fmt.Errorf("topic %s partition %d ends at %d, before the position %d: it was made anew, or Kafka has lost records", from.Topic, from.Partition, c.end, c.next)
 	}
 	// After the end is looked up: whatever lies below it was committed before, and the history has it.
 	if c.history, err = d.readLineage(ctx, t.From); err != nil {
@@ -93,29 +87,23 @@ func (c *cursor) begin(p *partition) {
 	c.next = start.pos.Low
 }
 
-// bounds finds the ends of the log, and returns its start.
-func (c *cursor) bounds(ctx context.Context) (start uint64, err error) {
-	topic := c.d.o.topic(c.from.Topic)
-	err = c.d.kafkaWait(ctx, "find the ends of topic "+topic, func(ctx context.Context) error {
-		begins, err := c.d.admin.ListStartOffsets(ctx, topic)
+// bounds finds both ends of the log of a partition.
+func (d *Driver) bounds(ctx context.Context, name string, partition int32) (start, end uint64, err error) {
+	topic := d.o.topic(name)
+	err = d.kafkaWait(ctx, "find the ends of topic "+topic, func(ctx context.Context) error {
+		begins, err := d.admin.ListStartOffsets(ctx, topic)
 		if err != nil {
 			return err
 		}
-		ends, err := c.d.admin.ListEndOffsets(ctx, topic)
+		ends, err := d.admin.ListEndOffsets(ctx, topic)
 		if err != nil {
 			return err
 		}
-		b, e := offsetOf(begins, topic, c.from.Partition), offsetOf(ends, topic, c.from.Partition)
-		if err := errors.Join(b.Err, e.Err); err != nil {
-			return err
-		}
-		start, c.end = uint64(b.Offset), uint64(e.Offset)
-		if c.end < c.next && c.owner != nil {
-			return fmt.Errorf("topic %s partition %d ends at %d, before the position %d: it was made anew, or Kafka has lost records", topic, c.from.Partition, c.end, c.next)
-		}
-		return nil
+		b, e := offsetOf(begins, topic, partition), offsetOf(ends, topic, partition)
+		start, end = uint64(b.Offset), uint64(e.Offset)
+		return errors.Join(b.Err, e.Err)
 	})
-	return start, err
+	return start, end, err
 }
 
 func offsetOf(list kadm.ListedOffsets, topic string, partition int32) kadm.ListedOffset {
@@ -131,7 +119,7 @@ func (c *cursor) checkStart(start uint64) {
 	if start <= c.next {
 		return
 	}
-	if c.owner != nil && !c.compacted {
+	if c.owner != nil {
 		c.d.log.Error("records were dropped by retention before they were finished", "role", c.owner.role, "topic", c.from.Topic,
 			"partition", c.from.Partition, "from", c.next, "to", start-1)
 		c.d.metrics.missed.WithLabelValues(c.owner.role).Add(float64(start - c.next))
@@ -164,7 +152,7 @@ func (c *cursor) Next(ctx context.Context) ([]bus.Record, error) {
 
 // judge turns what was read into records, and says of each whether it counts.
 func (c *cursor) judge(read []*kgo.Record) []bus.Record {
-	records := make([]bus.Record, 0, len(read)+len(c.progress))
+	records := make([]bus.Record, 0, len(read))
 	if c.owner != nil {
 		c.owner.mu.Lock()
 		defer c.owner.mu.Unlock()
@@ -179,7 +167,6 @@ func (c *cursor) judge(read []*kgo.Record) []bus.Record {
 	defer c.mu.Unlock()
 	if !c.reached && c.next >= c.end {
 		c.reached = true
-		records = append(records, c.reach(records)...)
 	}
 	return records
 }
@@ -194,26 +181,19 @@ func (c *cursor) one(k *kgo.Record) (bus.Record, bool) {
 		Topic: c.from.Topic, Partition: c.from.Partition, Offset: offset, Time: k.Timestamp, Key: string(k.Key), Value: k.Value,
 		Stamp: bus.Stamp{Sequence: offset + 1},
 	}
-	if r.Value == nil && !c.compacted {
+	if r.Value == nil {
 		r.Value = []byte{}
 	}
 	c.next = offset + 1
-	var noted bus.Stamp
-	for _, h := range k.Headers {
-		if h.Key != headerName {
-			continue
-		}
-		s, err := decodeHeader(h.Value)
-		if err != nil {
-			c.d.log.Error("a record's source does not decode", "topic", c.from.Topic, "partition", c.from.Partition, "offset", offset, "error", err)
-			r.Void = true
-			break
-		}
-		s.Source = c.intern(s.Source)
-		r.Stamp, noted = s, s
-	}
-	if noted.Source != "" {
-		r.Void = !c.counts(r.Key, noted, offset)
+	noted, found, err := sourceStamp(k)
+	switch {
+	case err != nil:
+		c.d.log.Error("a record's source does not decode", "topic", c.from.Topic, "partition", c.from.Partition, "offset", offset, "error", err)
+		r.Void = true
+	case found:
+		noted.Source = c.intern(noted.Source)
+		r.Stamp = noted
+		r.Void = !c.counts(noted, offset)
 	}
 	if c.owner != nil {
 		if c.owner.track(c.from.Topic).note(offset, noted, k.Timestamp, r.Void) {
@@ -232,9 +212,21 @@ func (c *cursor) intern(source string) string {
 	return source
 }
 
-// counts says whether a record was committed, and is read for the first time.
-func (c *cursor) counts(key string, s bus.Stamp, offset uint64) bool {
-	role := "" // of a table
+// sourceStamp reads the source of a record; it may have none.
+func sourceStamp(k *kgo.Record) (s bus.Stamp, found bool, err error) {
+	for _, h := range k.Headers {
+		if h.Key == headerName {
+			s, err := decodeHeader(h.Value)
+			return s, err == nil, err
+		}
+	}
+	return bus.Stamp{}, false, nil
+}
+
+// counts says whether a record was committed, and is read for the first time. Who has no position drops nothing that was
+// sent twice.
+func (c *cursor) counts(s bus.Stamp, offset uint64) bool {
+	role := ""
 	if c.owner != nil {
 		role = c.owner.role
 	}
@@ -242,48 +234,15 @@ func (c *cursor) counts(key string, s bus.Stamp, offset uint64) bool {
 		c.d.metrics.voided.WithLabelValues(role).Inc()
 		return false
 	}
-	// A reader that keeps positions has read all records since: the highest stamp of a source is enough. In a compacted topic
-	// records are missing, and of two that were sent again the first may be gone when the other is read: there the keys count.
-	seen, of := c.keys, key
-	if c.owner != nil {
-		seen, of = c.seen, s.Source
+	if c.owner == nil {
+		return true
 	}
-	if last := seen[of]; last.Source == s.Source && !s.After(last) {
+	if last, before := c.seen[s.Source]; before && !s.After(last) {
 		c.d.metrics.duplicates.WithLabelValues(role).Inc()
 		return false
 	}
-	if c.owner != nil || c.compacted {
-		seen[of] = s
-	}
+	c.seen[s.Source] = s
 	return true
-}
-
-// reachable finds out which stamps are reached once the end of a compacted topic is: the last of each source, unless records
-// up to it may still be on their way. A reader may never meet a record with that stamp, for another source may have written
-// the same key since.
-func (c *cursor) reachable(ctx context.Context, t bus.Definition) error {
-	marks, err := c.d.marks(ctx, t, true)
-	if err != nil {
-		return err
-	}
-	for _, s := range marks {
-		c.progress = append(c.progress, bus.Record{Topic: t.Name, Partition: c.from.Partition, Stamp: s, Void: true})
-	}
-	return nil
-}
-
-// reach returns what is told when the end is reached.
-func (c *cursor) reach(records []bus.Record) []bus.Record {
-	told := c.progress
-	c.progress = nil
-	if len(records) == 0 {
-		return nil // there is no key that they could be of
-	}
-	last := records[len(records)-1]
-	for i := range told {
-		told[i].Key, told[i].Offset, told[i].Time = last.Key, last.Offset, last.Time
-	}
-	return told
 }
 
 // Reached implements bus.Cursor.

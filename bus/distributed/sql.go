@@ -41,10 +41,9 @@ where s.kind = u.kind and s.key = u.key and s.row = u.row and s.version = 0`
 	// sqlLook waits for a commit that may still be on its way.
 	sqlLook = `select epoch, commits, attempt from @role@.partition where id = $1 for update`
 
-	sqlSend        = `insert into @role@.outbox (partition, first_sequence, last_sequence, epoch, records) values ($1, $2, $3, $4, $5)`
-	sqlSent        = `delete from @role@.outbox where partition = $1 and last_sequence <= $2`
-	sqlLeft        = `select first_sequence, last_sequence, epoch, records from @role@.outbox where partition = $1 order by first_sequence`
-	sqlOutstanding = `select partition, min(first_sequence) from @role@.outbox group by partition`
+	sqlSend = `insert into @role@.outbox (partition, first_sequence, last_sequence, epoch, records) values ($1, $2, $3, $4, $5)`
+	sqlSent = `delete from @role@.outbox where partition = $1 and last_sequence <= $2`
+	sqlLeft = `select first_sequence, last_sequence, epoch, records from @role@.outbox where partition = $1 order by first_sequence`
 
 	sqlTake = `with taken as (
 	update @role@.partition p
@@ -75,6 +74,12 @@ values ($1, $7, $2, $3, $4, $5, clock_timestamp() + $6::interval) on conflict do
 	sqlBury  = `delete from @common@.member where expires < clock_timestamp() - interval '10 minutes'`
 	sqlLeave = `delete from @common@.member where id = $1`
 	sqlTell  = `select pg_notify($1, '')`
+
+	sqlSetEntries = `insert into @role@.entry as e (topic, key, value, version)
+select u.topic, u.key, u.value, nextval('@common@.entry_version') from unnest($1::text[], $2::bytea[], $3::bytea[]) as u (topic, key, value)
+on conflict (topic, key) do update set value = excluded.value, version = nextval('@common@.entry_version')`
+	sqlEntries   = `select key, value, version from @role@.entry where topic = $1`
+	sqlEntriesOf = `select key, value, version from @role@.entry where topic = $1 and key = any($2::bytea[])`
 
 	sqlPublished   = `insert into @common@.published as p (topic, sequence) values ($1, $2) on conflict (topic) do update set sequence = greatest(p.sequence, excluded.sequence)`
 	sqlPublishedOf = `select sequence from @common@.published where topic = $1`

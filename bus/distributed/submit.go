@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +31,11 @@ func (d *Driver) Submit(step *bus.Step) {
 			step.Done(bus.Commit{}, bus.ErrLost)
 		}
 	case len(step.Appends) > 0:
-		d.publish(step)
+		if d.compacted(step.Appends[0].Topic) { // its entries are set first, which takes a while
+			go d.publish(step)
+		} else {
+			d.publish(step)
+		}
 	case len(step.Writes) > 0:
 		d.alone <- struct{}{}
 		go func() {
@@ -101,6 +106,11 @@ func (d *Driver) publish(step *bus.Step) {
 		step.Done(bus.Commit{}, bus.ErrClosed)
 		return
 	}
+	if err := d.setEntries(step); err != nil {
+		<-d.alone
+		step.Done(bus.Commit{}, err)
+		return
+	}
 	until := time.Now().Add(publishPatience)
 	var mu sync.Mutex
 	var commit bus.Commit
@@ -136,6 +146,27 @@ func (d *Driver) publish(step *bus.Step) {
 		list = append(list, r)
 	}
 	d.producer.send(list)
+}
+
+// setEntries sets the entries of compacted topics, which count, before the records that tell of them are sent.
+func (d *Driver) setEntries(step *bus.Step) error {
+	entries := make(tableChanges)
+	for i := range step.Appends {
+		if d.compacted(step.Appends[i].Topic) {
+			entries.add(&step.Appends[i])
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if !slices.Contains(d.o.Roles, step.Role) {
+		return fmt.Errorf("role %q has no schema to keep a compacted topic in", step.Role)
+	}
+	return d.read(d.closing, "set entries of a table", func(ctx context.Context) error {
+		batch := new(pgx.Batch)
+		entries.queue(batch, d.schemas, string(step.Role))
+		return d.pool.SendBatch(ctx, batch).Close()
+	})
 }
 
 // published notes how far compacted topics have records without a step, for Current.

@@ -9,22 +9,17 @@ import (
 	"github.com/hawser-project/hawser/bus/bustest"
 )
 
-// TestSuite runs what every driver must do.
+// TestSuite runs what every driver must do, and what one for several processes must. It is not parallel to others, for it
+// measures memory.
 func TestSuite(t *testing.T) {
-	t.Parallel()
-	bustest.Run(t, func(t testing.TB) bustest.Harness {
-		c := setupWith(t, bustest.Definitions(), []bus.Role{"worker", "client"})
-		return harness{c}
-	})
+	bustest.RunShared(t, func(t testing.TB) bustest.Shared { return newHarness(t) })
 }
 
-type harness struct{ *cluster }
-
-func (h harness) Open(t testing.TB) bus.Driver { return h.open(t, "suite") }
+func BenchmarkSlowKey(b *testing.B) { bustest.BenchmarkSlowKey(b, newHarness(b)) }
 
 // BenchmarkSteps is what the suite measures of every driver.
 func BenchmarkSteps(b *testing.B) {
-	c := setupWith(b, bustest.Definitions(), []bus.Role{"worker", "client"})
+	c := setupWith(b, bustest.Definitions(), bustest.Roles())
 	bustest.BenchmarkSteps(context.Background(), b, c.open(b, "bench"))
 }
 

@@ -33,6 +33,9 @@ create table @schema@.state (
 
 create sequence @schema@.version;
 
+-- Orders what different roles set in one compacted topic.
+create sequence @schema@.entry_version;
+
 -- The last record without a step of each compacted topic: who waits for the topic's present state waits for it too.
 create table @schema@.published (
 	topic    text primary key,

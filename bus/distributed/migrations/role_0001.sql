@@ -38,6 +38,16 @@ create table @schema@.epoch (
 	primary key (partition, epoch)
 );
 
+-- What the compacted topics that the role writes have for each key; without a value: the key is gone. The row stays, for
+-- another role may have set the key earlier.
+create table @schema@.entry (
+	topic   text collate "C" not null,
+	key     bytea not null,
+	value   bytea,
+	version bigint not null,
+	primary key (topic, key)
+);
+
 -- Records that are committed and that Kafka may not have: a row per commit.
 create table @schema@.outbox (
 	partition      integer not null,
