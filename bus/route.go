@@ -14,17 +14,18 @@ const (
 	whatOperator = "operator"
 )
 
-// routePause is how long a request waits before it is sent again to where nobody took it.
-const routePause = 20 * time.Millisecond
+// routePause is how long a request waits before it is sent again to where nobody took it. It doubles, up to a bound.
+const routePause, maxRoutePause = 20 * time.Millisecond, 250 * time.Millisecond
 
-// callTries bounds how often a call is made again. A command is repeated until its caller gives up: it has an id.
-const callTries = 4
+// callPatience is how long a call is made again: until a process that has died is taken for dead, and another has its keys.
+// A command is repeated until its caller gives up: it has an id.
+const callPatience = 12 * time.Second
 
 // command has the owner of a key run a command, wherever that is, and however often the owner changes meanwhile: whoever it
 // is finds the first reply under the command's id.
 func (b *Bus) command(ctx context.Context, r Request) ([]byte, Commit, error) {
 	r.Partition = PartitionOf(r.Key, b.driver.Partitions(r.Role))
-	for {
+	for pause := routePause; ; pause = min(2*pause, maxRoutePause) {
 		var here *partition
 		var there Instance
 		var elsewhere bool
@@ -53,7 +54,7 @@ func (b *Bus) command(ctx context.Context, r Request) ([]byte, Commit, error) {
 		} else if ctx.Err() != nil {
 			return nil, Commit{}, failure(kindUnavailable, "command %s: no answer yet: %w", r.Name, ctx.Err())
 		}
-		if err := pauseFor(ctx, routePause); err != nil {
+		if err := pauseFor(ctx, pause); err != nil {
 			return nil, Commit{}, failure(kindUnavailable, "command %s: no answer yet: %w", r.Name, err)
 		}
 	}
@@ -74,35 +75,39 @@ func (b *Bus) movedOn(p *partition, err error) bool {
 func (b *Bus) call(ctx context.Context, r Request, once bool, candidates func() []Instance) ([]byte, error) {
 	err := error(failure(kindUnavailable, "no worker that answers %s can be reached", r.Name))
 	asked := make(map[uint16]bool)
-	for try := range callTries {
-		if try > 0 {
-			if pauseErr := pauseFor(ctx, routePause); pauseErr != nil {
+	until := time.Now().Add(callPatience)
+	for pause := routePause; time.Now().Before(until); pause = min(2*pause, maxRoutePause) {
+		list := candidates()
+		if len(list) == 0 && r.Instance != 0 {
+			return nil, err // that one is gone, and nobody else is meant
+		}
+		for _, to := range fresh(list, asked) {
+			asked[to.Number] = true
+			a, sendErr := b.Remote.Send(ctx, to, r)
+			switch {
+			case sendErr == nil && !a.NotHere:
+				return a.Body, b.errorOf(a)
+			case sendErr == nil:
+				continue
+			}
+			err = failure(kindUnavailable, "call %s: %w", r.Name, sendErr)
+			if ctx.Err() != nil || !retryable(sendErr) || once && !errors.Is(sendErr, ErrNotSent) {
 				return nil, err
 			}
 		}
-		list := candidates()
-		fresh := slices.DeleteFunc(slices.Clone(list), func(i Instance) bool { return asked[i.Number] })
-		if len(fresh) > 0 {
-			list = fresh
+		if len(fresh(list, asked)) == 0 {
+			clear(asked)
 		}
-		if len(list) == 0 {
-			continue
-		}
-		to := list[0]
-		asked[to.Number] = true
-		a, sendErr := b.Remote.Send(ctx, to, r)
-		switch {
-		case sendErr == nil && !a.NotHere:
-			return a.Body, b.errorOf(a)
-		case sendErr == nil:
-			continue
-		}
-		err = failure(kindUnavailable, "call %s: %w", r.Name, sendErr)
-		if ctx.Err() != nil || once && !errors.Is(sendErr, ErrNotSent) {
+		if pauseFor(ctx, pause) != nil {
 			return nil, err
 		}
 	}
 	return nil, err
+}
+
+// fresh leaves out those that were asked.
+func fresh(list []Instance, asked map[uint16]bool) []Instance {
+	return slices.DeleteFunc(slices.Clone(list), func(i Instance) bool { return asked[i.Number] })
 }
 
 func (b *Bus) errorOf(a Answer) error {

@@ -38,16 +38,3 @@ func restCertificate(dir string) error {
 	}
 	return os.WriteFile(filepath.Join(dir, "rest.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600)
 }
-
-// freePorts finds ports of the loopback interface that nobody listens on.
-func freePorts(count int) (addresses []string, err error) {
-	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // all are held until all are found
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses, nil
-}

@@ -234,7 +234,7 @@ func (s *Split) busConfig() string {
 // newWorker prepares a process: its certificate, its ports, its configuration.
 func (s *Split) newWorker(role string, i int) (*worker, error) {
 	name := fmt.Sprintf("%s-%d", role, i)
-	ports, err := freePorts(3)
+	ports, err := demo.FreePorts(3)
 	if err != nil {
 		return nil, err
 	}

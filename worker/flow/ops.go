@@ -101,10 +101,13 @@ func (s *step) open(c frame.Command) error {
 	if o.Session == 0 || o.Session > math.MaxUint32 || s.run.session(o.Session) != nil {
 		return fmt.Errorf("%w: session %d is taken, or not a number for a session", errBroken, o.Session)
 	}
-	peer, err := s.peer(o.Peer)
+	peer, why, err := s.peer(o.Peer)
 	switch {
 	case err != nil:
-		s.refuse(c.ID, codeUnknownPeer, "%v", err)
+		s.unread = err
+		return err
+	case why != "":
+		s.refuse(c.ID, codeUnknownPeer, "%s", why)
 		return nil
 	case o.Protocol == "" || len(o.Versions) == 0 || len(o.Versions) > maxVersions:
 		s.refuse(c.ID, session.CodeNoProtocol, "protocol %q with %d versions: want a name and 1 to %d versions", o.Protocol, len(o.Versions), maxVersions)
@@ -127,21 +130,33 @@ func (s *step) open(c frame.Command) error {
 	return nil
 }
 
-// peer finds a member by the name that the flow gives.
-func (s *step) peer(name string) (peer identity.HoldingIdentity, err error) {
+// peer finds a member by the name that the flow gives, or says why it can't be talked to. The table may lag behind what the
+// client who started the flow has seen: before it is said that there is no such member it is caught up with.
+func (s *step) peer(name string) (peer identity.HoldingIdentity, why string, err error) {
 	parsed, err := x500.Parse(name)
 	if err != nil {
-		return peer, err
+		return peer, err.Error(), nil //nolint:nilerr // it is for the flow
 	}
 	peer = identity.HoldingIdentity{Name: parsed, GroupID: s.node.Identity.GroupID}
+	if why = s.unfit(peer); why == "" {
+		return peer, "", nil
+	}
+	if err := s.w.members.WaitCurrent(s.ctx); err != nil {
+		return peer, "", err
+	}
+	return peer, s.unfit(peer), nil
+}
+
+// unfit says why a member can't be talked to.
+func (s *step) unfit(peer identity.HoldingIdentity) string {
 	record, found := s.w.members.Get(s.run.Holder + "/" + peer.ShortHash().String())
 	if !found {
-		return peer, fmt.Errorf("the group has no member %s", parsed)
+		return fmt.Sprintf("the group has no member %s", peer.Name)
 	}
 	if st := record.Info.Status(); st == member.Suspended || st == member.Pending {
-		return peer, fmt.Errorf("member %s is %s", parsed, st)
+		return fmt.Sprintf("member %s is %s", peer.Name, st)
 	}
-	return peer, nil
+	return ""
 }
 
 // send adds a message. What goes wrong is told at the next receive or close.

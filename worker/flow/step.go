@@ -47,9 +47,9 @@ type step struct {
 	out    []outgoing
 	log    []event
 	size   int // of puts and log, in octets
-	// storeFailed is why the store could not be read: no fault of the flow's.
-	storeFailed error
-	ended       flow.Status // result or error of a flow that has ended
+	// unread is why the store or a table could not be read: no fault of the flow's.
+	unread error
+	ended  flow.Status // result or error of a flow that has ended
 }
 
 // place names a payload: a session and a number in it.
@@ -263,8 +263,8 @@ func (s *step) enter(given []byte) error {
 		s.fail(typePlatform, session.CodeTooLarge, fmt.Sprintf("the flow moved more than %d octets without waiting for a peer", maxSize))
 		return nil
 	}
-	if err := s.apply(answer); s.storeFailed != nil {
-		return s.storeFailed
+	if err := s.apply(answer); s.unread != nil {
+		return s.unread
 	} else if err != nil {
 		s.fail(typePlatform, "frame", err.Error())
 	}

@@ -111,6 +111,6 @@ func (s *step) readList(prefix string) error {
 
 // storeError keeps an error of the store apart from the flow's own: the step is run again.
 func (s *step) storeError(err error) error {
-	s.storeFailed = err
+	s.unread = err
 	return err
 }

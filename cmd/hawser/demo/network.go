@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -89,7 +90,7 @@ func openState(path string) (s state, err error) {
 		return s, err
 	}
 	s = state{GroupID: uuid.NewString(), Password: rand.Text(), Orgs: make(map[string]orgState)}
-	ports, err := freePorts(6)
+	ports, err := FreePorts(6)
 	if err != nil {
 		return s, err
 	}
@@ -102,12 +103,18 @@ func openState(path string) (s state, err error) {
 	return s, os.WriteFile(path, append(octets, '\n'), 0o600)
 }
 
-// freePorts finds ports of the loopback interface that nobody listens on.
-func freePorts(count int) (addresses []string, err error) {
-	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // returns at once
+// Ports that systems do not give to outgoing connections by themselves: what is free stays free until it is listened on.
+const firstPort, ports = 10_000, 10_000
+
+// FreePorts finds ports of the loopback interface that nobody listens on.
+func FreePorts(count int) (addresses []string, err error) {
+	for tries := 0; len(addresses) < count; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+mathrand.IntN(ports))) //nolint:noctx // returns at once
 		if err != nil {
-			return nil, err
+			if tries > 1000 {
+				return nil, err
+			}
+			continue
 		}
 		defer func() { _ = l.Close() }() // all are held until all are found
 		addresses = append(addresses, l.Addr().String())
