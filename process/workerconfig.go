@@ -19,9 +19,9 @@ import (
 	"github.com/hawser-project/hawser/internal/secret"
 )
 
-// WorkerConfig is how a process with some of a cluster's workers is booted. It comes from a file; each value that is not a
-// list can be given in the environment too, which wins: HAWSER_ and the names of its path in upper case, as in
-// HAWSER_POSTGRES_URL. A value of the environment whose name ends in _FILE is read from the file that it names.
+// WorkerConfig is how a process with some of a cluster's workers is booted. It comes from a file; each value can be given in
+// the environment too, which wins: HAWSER_ and the names of its path in upper case, as in HAWSER_POSTGRES_URL; lists with
+// commas. A value of the environment whose name ends in _FILE is read from the file that it names.
 type WorkerConfig struct {
 	// Cluster names the cluster. Topics and schemas begin with it. Default "hawser".
 	Cluster string `yaml:"cluster"`
