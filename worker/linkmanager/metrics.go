@@ -9,6 +9,7 @@ type metrics struct {
 	attempts  prometheus.Counter
 	sessions  *prometheus.CounterVec
 	waiting   prometheus.Gauge
+	parked    prometheus.Gauge
 	delay     prometheus.Histogram
 }
 
@@ -32,13 +33,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hawser_link_waiting", Help: "Messages on their way to a peer that are in memory. Parked ones may be out of it.",
 		}),
+		parked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hawser_link_parked_pages", Help: "Pages, of up to 64 messages each, of messages that are parked: moved out of the way of others.",
+		}),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hawser_link_acknowledge_seconds", Help: "Time from taking up a message to its acknowledgement.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 14),
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.dropped, m.delivered, m.received, m.attempts, m.sessions, m.waiting, m.delay)
+		r.MustRegister(m.dropped, m.delivered, m.received, m.attempts, m.sessions, m.waiting, m.parked, m.delay)
 	}
 	return m
 }

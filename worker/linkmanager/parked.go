@@ -75,6 +75,19 @@ func (p *parked) addCold(page uint64) {
 	}
 }
 
+// pages is how many pages have parked messages, about.
+func (p *parked) pages() int {
+	n := len(p.cold)
+	warm := make(map[uint64]struct{})
+	for number := range p.rows {
+		page := number / pageRows
+		if _, cold := slices.BinarySearch(p.cold, page); !cold {
+			warm[page] = struct{}{}
+		}
+	}
+	return n + len(warm)
+}
+
 // closed is the first page to which rows may still be added.
 func (p *parked) closed() uint64 {
 	page := (p.last + 1) / pageRows

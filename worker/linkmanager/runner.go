@@ -59,6 +59,7 @@ type runner struct {
 	away     atomic.Bool // the circuit is open
 	told     time.Time
 	counted  int // messages in the gauge
+	pages    int // of parked messages, in the gauge
 }
 
 func newRunner(w *Worker, p message.Pair) *runner {

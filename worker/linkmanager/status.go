@@ -73,6 +73,9 @@ func (r *runner) publishStatus(now time.Time) {
 	l := r.lane
 	r.w.metrics.waiting.Add(float64(l.count - r.counted))
 	r.counted = l.count
+	pages := r.parked.pages()
+	r.w.metrics.parked.Add(float64(pages - r.pages))
+	r.pages = pages
 	s := &PeerStatus{
 		Source: r.pair.Source.Name, Destination: r.pair.Destination.Name, Messages: l.count, ParkedPages: len(r.parked.cold),
 		Unacknowledged: l.unacked, Failures: l.circuit.failures,
