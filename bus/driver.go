@@ -99,7 +99,7 @@ type Lag struct {
 	Reader    Role
 	Partition int32
 	Records   uint64        // not finished
-	Age       time.Duration // of the oldest of them; 0 where there is none
+	Age       time.Duration // of the oldest of them; 0 where there is none, or no owner has read it yet
 }
 
 // RowKey names one row of keyed state: the role whose state it is (empty: everybody's), the kind of state, the key that

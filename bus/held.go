@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,7 @@ const (
 	// heldSoon and heldRetry are the shortest and the longest time between two tries of held inputs.
 	heldSoon  = 20 * time.Millisecond
 	heldRetry = 10 * time.Second
+	maxReason = 16 << 10 // octets of a reason that are kept
 )
 
 // Hold is returned by a handler that can't handle its input before an entry of a table changes. The input and all that
@@ -109,6 +111,9 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 	p.mu.Unlock()
 
 	held := *in.aside
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "") + " ..."
+	}
 	held.Reason, held.Since, held.Poison = reason, time.Now(), hold == nil
 	if hold != nil {
 		held.Until = hold.until

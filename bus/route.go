@@ -87,6 +87,8 @@ func (b *Bus) call(ctx context.Context, r Request, once bool, candidates func() 
 			switch {
 			case sendErr == nil && !a.NotHere:
 				return a.Body, b.errorOf(a)
+			case sendErr == nil && r.Instance != 0:
+				return nil, failure(kindUnavailable, "%s does not answer %s, or not yet", to.Name, r.Name)
 			case sendErr == nil:
 				continue
 			}

@@ -68,74 +68,6 @@ func refusedCommand(t *testing.T, h Harness) {
 	}
 }
 
-func tablePlace(t *testing.T, h Harness) {
-	c := start(t, h, func(_ *bus.Client, w *bus.Consumer) {
-		add.Handle(w, func(_ context.Context, tx *bus.Tx, key string, req item) (item, error) {
-			if req.N == 0 {
-				entries.Remove(tx, key)
-			} else {
-				entries.Send(tx, key, req)
-			}
-			return req, nil
-		})
-	})
-	table := entries.Table(c.asked)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = table.Run(ctx, func() {}) }()
-	defer func() { cancel(); <-ended }()
-	for n := range 20 {
-		want := n % 3
-		_, at, err := add.Do(t.Context(), c.asked, "k", fmt.Sprint(n), item{N: want})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := table.Wait(t.Context(), at); err != nil {
-			t.Fatal(err)
-		}
-		if got, found := table.Get("k"); got.N != want || found != (want != 0) {
-			t.Fatalf("table shows %d, %v; want %d", got.N, found, want)
-		}
-	}
-	if err := table.WaitCurrent(t.Context()); err != nil {
-		t.Error(err)
-	}
-	fresh := entries.Table(c.asked) // a table made later shows the same, whatever has been compacted away
-	caughtUp, freshEnded := make(chan struct{}), make(chan struct{})
-	go func() { defer close(freshEnded); _ = fresh.Run(ctx, func() { close(caughtUp) }) }()
-	defer func() { cancel(); <-freshEnded }()
-	<-caughtUp
-	if got, want := fresh.All(), table.All(); len(got) != len(want) || got["k"] != want["k"] {
-		t.Errorf("a table made later has %v, want %v", got, want)
-	}
-}
-
-func roles(t *testing.T, h Harness) {
-	c := start(t, h, func(_ *bus.Client, w *bus.Consumer) {
-		in.Handle(w, func(_ context.Context, tx *bus.Tx, key string, v item) error {
-			in.Send(tx, key, v) // the worker may only read it
-			return nil
-		})
-	})
-	if _, err := out.Publish(t.Context(), c.asked); err == nil {
-		t.Error("a role published to a topic that it does not write")
-	}
-	if _, _, err := add.Do(t.Context(), c.bus.As(worker), "k", "id", item{}); err == nil {
-		t.Error("a role asked for a command that it may not ask for")
-	}
-	if _, err := ask.Do(t.Context(), c.bus.As(worker), item{}); err == nil {
-		t.Error("a role made a call that it may not make")
-	}
-	if err := c.asked.View(t.Context(), func(r bus.Reader) error { _, _, err := sums.Get(r, "k", ""); return err }); err == nil {
-		t.Error("a role read the state of another")
-	}
-	c.publish("k", item{N: 1})
-	c.until("the step is refused", func() bool {
-		list, err := c.bus.Held(t.Context(), worker, "")
-		return err == nil && len(list) == 1 && list[0].Poison
-	})
-}
-
 func calls(t *testing.T, h Harness) {
 	c := start(t, h, nil)
 	go func() {
@@ -166,5 +98,40 @@ func runAfter(t *testing.T, h Harness) {
 		if !errors.Is(err, want) || ready != (want == nil) {
 			t.Errorf("ended with %v, ready %v; want %v", err, ready, want)
 		}
+	}
+}
+
+// diedBeforeCommit and diedBeforeAnswer repeat a command with its id, from a process that knows nothing of the first try.
+func diedBeforeCommit(t *testing.T, h Harness) { died(t, h, diesBefore) }
+func diedBeforeAnswer(t *testing.T, h Harness) { died(t, h, diesAfter) }
+
+func died(t *testing.T, h Harness, what fate) {
+	var m *mortal
+	c := launch(t, h, setup{wire: adder, driver: func(d bus.Driver) bus.Driver {
+		m = newMortal(d, oncePer(what, "k"))
+		return m
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	defer context.AfterFunc(m.dead, func() { wait(100 * time.Millisecond); cancel() })()
+	if _, _, err := add.Do(ctx, c.asked, "k", "id", item{N: 5}); kindOf(err) != "unavailable" {
+		t.Errorf("the first try got %v, want that it is unavailable", err)
+	}
+	c.stop()
+	c = start(t, h, adder)
+	if what == diesAfter {
+		// Something else happens before the command is repeated.
+		if got, _, err := add.Do(t.Context(), c.asked, "k", "other", item{N: 10}); err != nil || got.N != 15 {
+			t.Errorf("another command got %d, %v; want 15", got.N, err)
+		}
+	}
+	for range 2 {
+		if got, _, err := add.Do(t.Context(), c.asked, "k", "id", item{N: 5}); err != nil || got.N != 5 {
+			t.Errorf("the repeated command got %d, %v; want 5", got.N, err)
+		}
+	}
+	want := map[fate]int{diesBefore: 5, diesAfter: 15}[what]
+	if got := c.sumOf("k"); got != want {
+		t.Errorf("the sum is %d, want %d", got, want)
 	}
 }

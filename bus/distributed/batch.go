@@ -16,13 +16,13 @@ const headerName = "hawser"
 
 const headerFormat = 1
 
-// appendHeader encodes the source of a record: format, source, epoch, sequence.
-func appendHeader(b []byte, s bus.Stamp) []byte {
-	b = appendText(append(b, headerFormat), s.Source)
+// encodeHeader encodes the source of a record: format, source, epoch, sequence.
+func encodeHeader(s bus.Stamp) []byte {
+	b := appendText([]byte{headerFormat}, s.Source)
 	return binary.AppendUvarint(binary.AppendUvarint(b, s.Epoch), s.Sequence)
 }
 
-// decodeHeader decodes what appendHeader wrote, and nothing else.
+// decodeHeader decodes what encodeHeader wrote, and nothing else.
 func decodeHeader(b []byte) (s bus.Stamp, err error) {
 	in := input{b: b}
 	if format := in.octet(); in.err == nil && format != headerFormat {

@@ -162,7 +162,7 @@ func (p *partition) prepare(steps []*bus.Step, conflicts []bool, places []bus.Ro
 	changes.dropPlaces(batch, p.d.schemas, places)
 	entries.queue(batch, p.d.schemas, p.role)
 	if len(a.records) > 0 {
-		batch.Queue(sql(sqlSend, p.role), p.id, int64(a.records[0].sequence), int64(a.next-1), int64(p.owner.Epoch), appendOutbox(nil, a.records))
+		batch.Queue(sql(sqlSend, p.role), p.id, int64(a.records[0].sequence), int64(a.next-1), int64(p.owner.Epoch), encodeOutbox(a.records))
 	}
 	if acked := p.outbox.acknowledged(); acked > p.deleted {
 		batch.Queue(sql(sqlSent, p.role), p.id, int64(acked))

@@ -172,7 +172,7 @@ func TestRefusedStepsDoNotHoldUpOthers(t *testing.T) {
 	o.awaitCount(t, 4)
 	for name, step := range map[string]bus.Step{
 		"large record":  {Owner: o.of(0), Appends: []bus.Append{{Topic: "out", Value: make([]byte, bus.MaxValue+1)}}},
-		"large row":     {Owner: o.of(0), Writes: []bus.Write{{RowKey: bus.RowKey{Role: "a", Kind: "k"}, Value: make([]byte, bus.MaxValue+1)}}},
+		"large row":     {Owner: o.of(0), Writes: []bus.Write{{RowKey: bus.RowKey{Role: "a", Kind: "k"}, Value: make([]byte, maxRow+1)}}},
 		"unknown topic": {Owner: o.of(0), Appends: []bus.Append{{Topic: "nowhere", Value: []byte("x")}}},
 		"bad kind":      {Owner: o.of(0), Writes: []bus.Write{{RowKey: bus.RowKey{Role: "a", Kind: "k\x00"}, Value: []byte("x")}}},
 		"mixed":         {Appends: []bus.Append{{Topic: "out"}}, Writes: []bus.Write{{RowKey: bus.RowKey{Role: "a", Kind: "k"}, Value: []byte("x")}}},

@@ -29,11 +29,15 @@ func (r *outRecord) size() int { return len(r.key) + len(r.value) + 64 }
 
 const outboxFormat = 1
 
-// appendOutbox encodes the records of one commit: format; time (Unix milliseconds); number of topics and their names; number
+// encodeOutbox encodes the records of one commit: format; time (Unix milliseconds); number of topics and their names; number
 // of records, and of each the number of its topic, its partition, its key, and its value's length plus 1, 0 for none. Their
 // sequences follow each other.
-func appendOutbox(b []byte, records []outRecord) []byte {
-	b = append(b, outboxFormat)
+func encodeOutbox(records []outRecord) []byte {
+	size := 64
+	for i := range records {
+		size += records[i].size()
+	}
+	b := append(make([]byte, 0, size), outboxFormat)
 	b = binary.AppendUvarint(b, uint64(max(0, records[0].time.UnixMilli())))
 	numbers := make(map[string]uint64)
 	var names []string
@@ -63,7 +67,7 @@ func appendOutbox(b []byte, records []outRecord) []byte {
 	return b
 }
 
-// decodeOutbox decodes what appendOutbox wrote, and nothing else.
+// decodeOutbox decodes what encodeOutbox wrote, and nothing else.
 func decodeOutbox(b []byte, first uint64) ([]outRecord, error) {
 	in := input{b: b}
 	if format := in.octet(); in.err == nil && format != outboxFormat {

@@ -229,7 +229,7 @@ func (p *partition) send(records []outRecord, epoch uint64) {
 		r := records[i]
 		list[i] = &outgoing{
 			outRecord: r,
-			header:    appendHeader(nil, bus.Stamp{Source: p.from, Epoch: epoch, Sequence: r.sequence}),
+			header:    encodeHeader(bus.Stamp{Source: p.from, Epoch: epoch, Sequence: r.sequence}),
 			gone:      func() bool { return p.alive.Err() != nil },
 			done: func(_ int64, err error) {
 				if err == nil {

@@ -156,7 +156,7 @@ func (c *benchCluster) bare(b *testing.B, steps, batch int) float64 {
 	for i := range records {
 		records[i] = outRecord{topic: "out", key: "k000", value: make([]byte, 1024), time: time.Now()}
 	}
-	outbox := appendOutbox(nil, records)
+	outbox := encodeOutbox(records)
 	d := c.d
 	if _, err := d.pool.Exec(context.Background(), d.schemas.sql(`update @role@.partition set epoch = 1, commits = 0`, "a")); err != nil {
 		b.Fatal(err)

@@ -47,8 +47,13 @@ func (d *Driver) Submit(step *bus.Step) {
 	}
 }
 
-// maxKey is the longest key of a row or record, for PostgreSQL's index and Kafka's message size.
-const maxKey = 2000
+const (
+	// maxKey is the longest key of a row or record, for PostgreSQL's index and Kafka's message size.
+	maxKey = 2000
+	// maxRow is the largest value of a row: the bus keeps a value of the largest size with what it says of it, a reply with its
+	// digest, an input that is set aside with the reason.
+	maxRow = bus.MaxValue + 64<<10
+)
 
 // admit refuses what Kafka or PostgreSQL would not take, for it would hold up everything behind it.
 func (d *Driver) admit(step *bus.Step) error {
@@ -66,8 +71,8 @@ func (d *Driver) admit(step *bus.Step) error {
 	}
 	for i := range step.Writes {
 		w := &step.Writes[i]
-		if len(w.Value) > bus.MaxValue {
-			return &tooLarge{fmt.Sprintf("a row of %d octets", len(w.Value)), bus.MaxValue}
+		if len(w.Value) > maxRow {
+			return &tooLarge{fmt.Sprintf("a row of %d octets", len(w.Value)), maxRow}
 		}
 		if n := len(w.Kind) + len(w.Key) + len(w.Row); n > maxKey {
 			return &tooLarge{fmt.Sprintf("the name of a row, of %d octets,", n), maxKey}

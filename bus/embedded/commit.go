@@ -33,6 +33,12 @@ type finished struct {
 
 // Submit implements bus.Driver.
 func (s *Store) Submit(step *bus.Step) {
+	for i := range step.Appends {
+		if err := s.declared(step.Appends[i].Topic); err != nil {
+			step.Done(bus.Commit{}, err)
+			return
+		}
+	}
 	s.submitting.RLock()
 	defer s.submitting.RUnlock()
 	select {

@@ -30,8 +30,8 @@ func (d disk) Open(t testing.TB) bus.Driver {
 	return s
 }
 
+// TestSuite is not parallel to others, for it measures memory.
 func TestSuite(t *testing.T) {
-	t.Parallel()
 	bustest.Run(t, func(t testing.TB) bustest.Harness { return disk{t.TempDir()} })
 }
 
@@ -118,6 +118,8 @@ func BenchmarkPublish(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkSlowKey(b *testing.B) { bustest.BenchmarkSlowKey(b, disk{b.TempDir()}) }
 
 func BenchmarkWholeStep(b *testing.B) {
 	s, err := embedded.Open(embedded.Options{Dir: b.TempDir(), Topics: bustest.Definitions(), MemTable: 64 << 20})

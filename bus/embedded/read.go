@@ -31,8 +31,19 @@ func (s *Store) Own(ctx context.Context, role bus.Role, run func(context.Context
 	return nil
 }
 
+// declared says that there is no such topic, if there is none.
+func (s *Store) declared(topic string) error {
+	if _, found := s.topics[topic]; !found {
+		return fmt.Errorf("topic %s is not declared", topic)
+	}
+	return nil
+}
+
 // Read implements bus.Driver.
 func (s *Store) Read(_ context.Context, from bus.ReadFrom) (bus.Cursor, error) {
+	if err := s.declared(from.Topic); err != nil {
+		return nil, err
+	}
 	end, _ := s.end(from.Topic)
 	return &cursor{s, from.Topic, from.Offset, end}, nil
 }
@@ -106,6 +117,9 @@ func (s *Store) records(topic string, from, end uint64) (records []bus.Record, e
 
 // Current implements bus.Driver.
 func (s *Store) Current(_ context.Context, topic string) (bus.Commit, error) {
+	if err := s.declared(topic); err != nil {
+		return bus.Commit{}, err
+	}
 	end, _ := s.end(topic)
 	var c bus.Commit
 	c.Add(topic, bus.Stamp{Sequence: end})
@@ -114,6 +128,9 @@ func (s *Store) Current(_ context.Context, topic string) (bus.Commit, error) {
 
 // Lags implements bus.Driver.
 func (s *Store) Lags(_ context.Context, topic string) (lags []bus.Lag, err error) {
+	if err := s.declared(topic); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	end := s.topicLog(topic).durable
 	positions := make(map[bus.Role]bus.Position)
