@@ -126,7 +126,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		return nil, fmt.Errorf("bus options: %w", err)
 	}
 	d := &Driver{
-		o: o, log: o.Log, metrics: newMetrics(o.Metrics), schemas: newSchemas(o.Postgres.Prefix),
+		o: o, log: o.Log, metrics: newMetrics(o.Metrics), schemas: newSchemas(o.Postgres.Prefix).with(o.migrations),
 		topics: make(map[string]bus.Definition), owned: make(map[*bus.Ownership]*partition),
 		heavy: make(chan struct{}, max(1, o.Postgres.Pool/2)), alone: make(chan struct{}, maxAlone), lags: newLagCache(),
 	}
@@ -153,7 +153,11 @@ func (d *Driver) connect(ctx context.Context) (err error) {
 		return err
 	}
 	d.admin = kadm.NewClient(d.kafka)
-	d.partitions, err = check(ctx, d.o, d.pool, d.kafka)
+	if d.partitions, err = check(ctx, d.o, d.pool, d.kafka); err != nil {
+		if err = d.bringUp(ctx, err); err == nil {
+			d.partitions, err = check(ctx, d.o, d.pool, d.kafka)
+		}
+	}
 	return err
 }
 

@@ -59,7 +59,7 @@ func initPostgres(ctx context.Context, o Options, in InitOptions) error {
 		return err
 	}
 	defer pool.Close()
-	s := newSchemas(o.Postgres.Prefix)
+	s := newSchemas(o.Postgres.Prefix).with(o.migrations)
 	roles := roleNames(o.Roles)
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if err := migrate(ctx, tx, s, roles); err != nil {
@@ -314,13 +314,13 @@ type database interface {
 
 // check returns the number of partitions.
 func check(ctx context.Context, o Options, db database, client *kgo.Client) (int32, error) {
-	s := newSchemas(o.Postgres.Prefix)
+	s := newSchemas(o.Postgres.Prefix).with(o.migrations)
 	if err := checkSchemas(ctx, db, s, roleNames(o.Roles)); err != nil {
 		return 0, err
 	}
 	partitions, err := storedPartitions(ctx, db, s)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, &schemaError{"the cluster is not initialised; " + adviseInit}
+		return 0, &schemaError{text: "the cluster is not initialised; " + adviseInit}
 	}
 	if err != nil {
 		return 0, err

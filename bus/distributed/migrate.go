@@ -35,8 +35,8 @@ type migration struct {
 }
 
 // loadMigrations returns the migrations of a kind of schema, "common" or "role", in order: they are numbered from 1.
-func loadMigrations(kind string) ([]migration, error) {
-	files, err := fs.Glob(migrations, "migrations/"+kind+"_*.sql")
+func (s *schemas) loadMigrations(kind string) ([]migration, error) {
+	files, err := fs.Glob(s.migrations, "migrations/"+kind+"_*.sql")
 	if err != nil {
 		return nil, fmt.Errorf("list migrations: %w", err)
 	}
@@ -48,7 +48,7 @@ func loadMigrations(kind string) ([]migration, error) {
 		if err != nil || version != i+1 {
 			return nil, fmt.Errorf("migration %s: migrations are numbered from 1 without gaps", file)
 		}
-		octets, err := migrations.ReadFile(file)
+		octets, err := fs.ReadFile(s.migrations, file)
 		if err != nil {
 			return nil, fmt.Errorf("read migration %s: %w", file, err)
 		}
@@ -58,7 +58,10 @@ func loadMigrations(kind string) ([]migration, error) {
 }
 
 // schemaError is a schema that this program can't work with.
-type schemaError struct{ text string }
+type schemaError struct {
+	text  string
+	older bool // and migrations of this program would bring it up to date
+}
 
 func (e *schemaError) Error() string { return e.text }
 
@@ -68,11 +71,11 @@ const adviseInit = "run: hawser bus init"
 func checkSchema(schema string, found, compatible, known int) error {
 	switch {
 	case found == 0:
-		return &schemaError{fmt.Sprintf("schema %s of PostgreSQL is not there; %s", schema, adviseInit)}
+		return &schemaError{text: fmt.Sprintf("schema %s of PostgreSQL is not there; %s", schema, adviseInit)}
 	case found < known:
-		return &schemaError{fmt.Sprintf("schema %s of PostgreSQL has version %d, and this program needs %d; %s", schema, found, known, adviseInit)}
+		return &schemaError{fmt.Sprintf("schema %s of PostgreSQL has version %d, and this program needs %d; %s", schema, found, known, adviseInit), true}
 	case compatible > known:
-		return &schemaError{fmt.Sprintf("schema %s of PostgreSQL has version %d, which programs that know version %d can't use; use a later release, or restore a backup", schema, found, known)}
+		return &schemaError{text: fmt.Sprintf("schema %s of PostgreSQL has version %d, which programs that know version %d can't use; use a later release, or restore a backup", schema, found, known)}
 	}
 	return nil
 }
@@ -105,6 +108,21 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
+// bringUp migrates what an earlier release has left, where the user may. The release before goes on working on it: migrations
+// only add.
+func (d *Driver) bringUp(ctx context.Context, found error) error {
+	var older *schemaError
+	if !errors.As(found, &older) || !older.older {
+		return found
+	}
+	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return migrate(ctx, tx, d.schemas, roleNames(d.o.Roles)) })
+	if err != nil {
+		return errors.Join(found, fmt.Errorf("this user can't migrate it: %w", err))
+	}
+	d.log.InfoContext(ctx, "schema migrated", "from", older.text)
+	return nil
+}
+
 // migrate brings the common schema and those of the roles to the version that this program knows.
 func migrate(ctx context.Context, tx pgx.Tx, s *schemas, roles []string) error {
 	// One at a time: who comes second finds it done.
@@ -132,7 +150,7 @@ func migrate(ctx context.Context, tx pgx.Tx, s *schemas, roles []string) error {
 }
 
 func migrateSchema(ctx context.Context, tx pgx.Tx, s *schemas, kind, role string, found versions) error {
-	list, err := loadMigrations(kind)
+	list, err := s.loadMigrations(kind)
 	if err != nil {
 		return err
 	}
@@ -162,11 +180,11 @@ func checkSchemas(ctx context.Context, db querier, s *schemas, roles []string) e
 	if err != nil {
 		return err
 	}
-	common, err := loadMigrations("common")
+	common, err := s.loadMigrations("common")
 	if err != nil {
 		return err
 	}
-	ofRole, err := loadMigrations("role")
+	ofRole, err := s.loadMigrations("role")
 	if err != nil {
 		return err
 	}

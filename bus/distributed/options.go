@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"regexp"
@@ -32,6 +33,8 @@ type Options struct {
 	Lease, Heartbeat time.Duration
 	Log              *slog.Logger
 	Metrics          prometheus.Registerer
+
+	migrations fs.FS // of another release, for tests; nil: of this one
 }
 
 // Kafka says how to reach the brokers.

@@ -186,6 +186,16 @@ func (o *owner) of(partition int32) *bus.Ownership {
 }
 
 // stop gives up everything.
+// one returns one of the partitions that are owned.
+func (o *owner) one() *bus.Ownership {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, ownership := range o.owned {
+		return ownership
+	}
+	return nil
+}
+
 func (o *owner) stop(t testing.TB) {
 	t.Helper()
 	o.cancel()

@@ -1,6 +1,7 @@
 package distributed
 
 import (
+	"io/fs"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -101,13 +102,22 @@ and not exists (select from @common@.blob b where b.upload = u.upload)`
 
 // schemas fills in the schemas of statements, and remembers what it has filled in.
 type schemas struct {
-	common string // quoted
-	prefix string
-	cache  map[[2]string]string
+	common     string // quoted
+	prefix     string
+	migrations fs.FS
+	cache      map[[2]string]string
 }
 
 func newSchemas(prefix string) *schemas {
-	return &schemas{common: quote(prefix), prefix: prefix}
+	return &schemas{common: quote(prefix), prefix: prefix, migrations: migrations}
+}
+
+// with takes other migrations than those of this release, where there are any.
+func (s *schemas) with(others fs.FS) *schemas {
+	if others != nil {
+		s.migrations = others
+	}
+	return s
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
