@@ -58,6 +58,13 @@ func SplitNetwork(t testing.TB, each int) (n *demo.Network, clusters map[string]
 		t.Fatal(err)
 	}
 	clusters = make(map[string]*Split)
+	t.Cleanup(func() { // after the processes have ended
+		for _, s := range clusters {
+			if err := s.dropUsers(); err != nil {
+				t.Errorf("clean up after %s: %v", s.Short, err)
+			}
+		}
+	})
 	n = network(t, func(dir string) (*demo.Network, error) {
 		return demo.OpenWith(dir, func(p demo.Plan) demo.Cluster {
 			s := &Split{
@@ -81,7 +88,7 @@ func Roles() (names []string) {
 // Start implements demo.Cluster.
 func (s *Split) Start(ctx context.Context) error {
 	if !s.made {
-		if err := s.make(); err != nil {
+		if err := s.make(ctx); err != nil {
 			return err
 		}
 		s.made = true
@@ -167,7 +174,7 @@ func (s *Split) Worker(role string, i int) (calls, ops string) {
 func (s *Split) Operator() string { return filepath.Join(s.Dir, "pki", "operator") }
 
 // make makes what the cluster needs before its first start.
-func (s *Split) make() error {
+func (s *Split) make(ctx context.Context) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
@@ -185,6 +192,9 @@ func (s *Split) make() error {
 		return err
 	}
 	if err := s.hawser("bus", "init", "--config", config, "--partitions", "4"); err != nil {
+		return err
+	}
+	if err := s.makeUsers(ctx); err != nil {
 		return err
 	}
 	for _, role := range Roles() {
@@ -251,7 +261,9 @@ func (s *Split) newWorker(role string, i int) (*worker, error) {
 	pki := filepath.Join(s.Dir, "pki", name)
 	config := fmt.Sprintf("cluster: %s\n", s.name())
 	if role != "gateway" { // which has no credentials
-		config = s.busConfig()
+		if config, err = s.busConfigOf(role); err != nil {
+			return nil, err
+		}
 	}
 	config += fmt.Sprintf(`instance: %s
 data: %s
