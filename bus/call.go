@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -10,8 +11,8 @@ import (
 type Call[Req, Rep any] struct {
 	Name    string
 	Askers  []Role
-	Answers []Role
-	// Key makes the owner of the key answer. Such a call has one role that answers.
+	Answers []Role // one: an answer is believed because its process has the role
+	// Key makes the owner of the key answer.
 	Key func(Req) string
 	// Once says that the call must not be made twice by itself. Any other is made again, of somebody else, where the process
 	// that was asked went away without an answer.
@@ -112,6 +113,20 @@ func (c Call[Req, Rep]) DoAt(ctx context.Context, client *Client, instance uint1
 		}
 	}
 	return c.send(ctx, client, req, instance, func() []Instance { return only(c.instances(b), instance) })
+}
+
+// Who lists the other processes that answer the call, by their numbers.
+func (c Call[Req, Rep]) Who(client *Client) (numbers []uint16) {
+	for _, i := range c.instances(client.bus) {
+		numbers = append(numbers, i.Number)
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// PartitionOf returns the partition whose owner answers the request.
+func (c Call[Req, Rep]) PartitionOf(client *Client, req Req) int32 {
+	return PartitionOf(c.Key(req), client.bus.driver.Partitions(c.Answers[0]))
 }
 
 // At says whether another process, known by its number, answers the call.
@@ -216,9 +231,9 @@ func (c Call[Req, Rep]) send(ctx context.Context, client *Client, req Req, insta
 	if err != nil {
 		return rep, err
 	}
-	r := Request{What: whatCall, Name: c.Name, Asker: client.role, Instance: instance, Body: body}
+	r := Request{What: whatCall, Name: c.Name, Asker: client.role, Role: c.Answers[0], Instance: instance, Body: body}
 	if c.Key != nil {
-		r.Role, r.Key = c.Answers[0], c.Key(req)
+		r.Key = c.Key(req)
 	}
 	octets, err := client.bus.call(ctx, r, c.Once, candidates)
 	if err != nil {

@@ -163,8 +163,6 @@ func (p *partition) do(ctx context.Context, r Request) ([]byte, Commit, error) {
 	if !p.consumer.countCommand(1) {
 		return nil, Commit{}, failure(kindUnavailable, "role %s has %d commands waiting", p.Role, maxCommands)
 	}
-	defer p.consumer.countCommand(-1)
-
 	handle, refuse, reply := handler.begin(r.Key, r.ID, r.Body)
 	type outcome struct {
 		at  Commit
@@ -175,7 +173,10 @@ func (p *partition) do(ctx context.Context, r Request) ([]byte, Commit, error) {
 		Input:  Input{Key: r.Key, ID: "command/" + r.Name + "/" + r.ID, Time: time.Now()},
 		size:   len(r.Body),
 		handle: handle,
-		done:   func(at Commit, err error) { done <- outcome{at, err} },
+		done: func(at Commit, err error) { // also after the caller has given up
+			p.consumer.countCommand(-1)
+			done <- outcome{at, err}
+		},
 	}
 	in.refuse = func(ctx context.Context, cause error) *Tx {
 		tx := newTx(ctx, p, in.Input)
@@ -185,6 +186,7 @@ func (p *partition) do(ctx context.Context, r Request) ([]byte, Commit, error) {
 		return tx
 	}
 	if !p.enqueue(in) {
+		p.consumer.countCommand(-1)
 		return nil, Commit{}, ErrClosed
 	}
 	select {

@@ -80,7 +80,9 @@ func (c *Consumer) Run(ctx context.Context, ready func()) error {
 	b.mu.Unlock()
 	defer func() {
 		b.mu.Lock()
-		delete(b.consumers, c.client.role)
+		if b.consumers[c.client.role] == c {
+			delete(b.consumers, c.client.role)
+		}
 		b.mu.Unlock()
 	}()
 
@@ -134,7 +136,7 @@ func (c *Consumer) RunAfter(ctx context.Context, first func(context.Context) err
 	err := c.Run(ctx, func() {
 		close(began)
 		go func() {
-			err := first(ctx)
+			err := c.untilAvailable(ctx, first)
 			if err == nil {
 				ready()
 			} else if ctx.Err() != nil {
@@ -155,6 +157,17 @@ func (c *Consumer) RunAfter(ctx context.Context, first func(context.Context) err
 	default:
 	}
 	return err
+}
+
+// untilAvailable repeats what failed because something is unavailable: partitions move while processes start.
+func (c *Consumer) untilAvailable(ctx context.Context, do func(context.Context) error) error {
+	for pause := routePause; ; pause = min(2*pause, maxBackoff) {
+		err := do(ctx)
+		if err == nil || !retryable(err) || pauseFor(ctx, pause) != nil {
+			return err
+		}
+		c.client.bus.Log.WarnContext(ctx, "bus waits", "what", "begin the work", "role", c.client.role, "error", err)
+	}
 }
 
 // join takes a partition up that works now, and leave takes it out.

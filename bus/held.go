@@ -46,6 +46,8 @@ type heldInput struct {
 	Poison bool      `cbor:"6,keyasint,omitempty"`
 	Until  []Until   `cbor:"7,keyasint,omitempty"`
 	Since  time.Time `cbor:"8,keyasint"`
+	// Behind is of an input with which nothing is wrong: it waits behind another.
+	Behind bool `cbor:"9,keyasint,omitempty"`
 
 	row string // where it is stored; empty: not yet
 }
@@ -64,12 +66,18 @@ func (p *partition) heldRow(key, row string) RowKey { return RowKey{p.Role, p.ki
 
 // loadBlocked finds the keys with inputs set aside by earlier runs.
 func (p *partition) loadBlocked(ctx context.Context) error {
+	p.blocked = make(map[string]*blockade) // this may be another try
+	defer p.noticeHolds()
 	return p.client.bus.driver.Scan(ctx, Range{Role: p.Role, Kind: p.kind("held"), AllKeys: true}, func(row Row) bool {
 		b := p.blocked[row.Key]
 		var held heldInput
 		if b == nil {
 			_ = Decode(row.Value, &held) // one that does not decode stays until it is dropped by hand
 			b = &blockade{poison: held.Poison, until: held.Until}
+			if held.Behind || held.Reason == waitsBehind {
+				// What it waited behind is done: the key's release was broken off. It waits for nothing.
+				b.poison, b.until = false, []Until{{}}
+			}
 			p.blocked[row.Key] = b
 		}
 		b.last = HeldNumber(row.Row)
@@ -92,7 +100,17 @@ func (p *partition) passBlockade(in *input) bool {
 		in.done(Commit{}, ErrConflict)
 		return true
 	}
-	return p.setAside(in, "waits behind an input that was set aside", nil)
+	return p.setAside(in, waitsBehind, nil)
+}
+
+const waitsBehind = "waits behind an input that was set aside"
+
+// noticeHolds has what is held tried soon.
+func (p *partition) noticeHolds() {
+	select {
+	case p.holds <- struct{}{}:
+	default:
+	}
 }
 
 // setAside stores the input in its key's state and blocks the key. It reports false when that could not be committed.
@@ -114,7 +132,8 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 	if len(reason) > maxReason {
 		reason = strings.ToValidUTF8(reason[:maxReason], "") + " ..."
 	}
-	held.Reason, held.Since, held.Poison = reason, time.Now(), hold == nil
+	held.Reason, held.Since, held.Behind = reason, time.Now(), reason == waitsBehind
+	held.Poison = hold == nil && !held.Behind
 	if hold != nil {
 		held.Until = hold.until
 	}
@@ -143,10 +162,7 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 	p.blocked[in.Key] = b
 	p.mu.Unlock()
 	if in.aside.row == "" { // a hold that is repeated goes on with its longer and longer waits
-		select {
-		case p.holds <- struct{}{}:
-		default:
-		}
+		p.noticeHolds()
 	}
 	in.done(Commit{}, nil)
 	return true

@@ -37,14 +37,21 @@ func (t Topic[V]) Busy(ctx context.Context, c *Client, key string) error {
 
 func (b *Bus) lagsOf(ctx context.Context, topic string) ([]Lag, error) {
 	b.lags.mu.Lock()
-	defer b.lags.mu.Unlock()
-	if e := b.lags.topics[topic]; time.Since(e.at) < lagTime {
+	e, known := b.lags.topics[topic]
+	if known && time.Since(e.at) < lagTime {
+		b.lags.mu.Unlock()
 		return e.lags, nil
 	}
+	if known { // who asks while one looks gets what was known
+		b.lags.topics[topic] = lagEntry{time.Now(), e.lags}
+	}
+	b.lags.mu.Unlock()
 	lags, err := b.driver.Lags(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
+	b.lags.mu.Lock()
+	defer b.lags.mu.Unlock()
 	if b.lags.topics == nil {
 		b.lags.topics = make(map[string]lagEntry)
 	}

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,9 @@ const (
 	opReplay = "replay"
 	opDrop   = "drop"
 )
+
+// shownReason is how much of a reason a list of all keys shows.
+const shownReason = 300
 
 // Held describes an input that was set aside.
 type Held struct {
@@ -117,6 +121,8 @@ func (c *Consumer) held(ctx context.Context, key string) (list []Held, err error
 			item := Held{Key: row.Key, Row: row.RowKey.Row, Source: h.Source, Reason: h.Reason, Poison: h.Poison, Until: h.Until, Since: h.Since, Timer: h.Timer}
 			if key != "" {
 				item.Value = h.Value
+			} else if len(item.Reason) > shownReason {
+				item.Reason = strings.ToValidUTF8(item.Reason[:shownReason], "") + " ..."
 			}
 			list = append(list, item)
 			return true

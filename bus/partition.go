@@ -82,6 +82,11 @@ func (p *partition) run(ctx context.Context) error {
 			cancel() // nothing of what is in work can be committed
 		}
 	})()
+	defer func() {
+		for _, fn := range p.consumer.after {
+			fn(p.has)
+		}
+	}()
 	if err := p.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -118,9 +123,6 @@ func (p *partition) run(ctx context.Context) error {
 	stopFeeding()
 	feeding.Wait()
 	p.drain(cancel)
-	for _, fn := range p.consumer.after {
-		fn(p.has)
-	}
 	return err
 }
 
@@ -187,11 +189,19 @@ func (p *partition) enqueue(in *input) bool {
 func (p *partition) workOff(in *input) {
 	defer p.work.Done()
 	for in != nil {
-		p.consumer.slots <- struct{}{}
-		p.handle(in)
-		<-p.consumer.slots
+		p.takeTurn(in)
 		in = p.next(in.Key)
 	}
+}
+
+// takeTurn handles an input when one of the role's slots is free. A partition that stops waits for none.
+func (p *partition) takeTurn(in *input) {
+	select {
+	case p.consumer.slots <- struct{}{}:
+		defer func() { <-p.consumer.slots }()
+	case <-p.quit:
+	}
+	p.handle(in)
 }
 
 func (p *partition) next(key string) *input {
@@ -260,6 +270,9 @@ func (p *partition) try(in *input) (Commit, error) {
 	start := time.Now()
 	tx := newTx(p.ctx, p, in.Input)
 	if err := invoke(p.ctx, tx, in.handle); err != nil {
+		if errors.Is(err, ErrLost) || errors.Is(err, ErrConflict) { // of something that the handler did, not of this step
+			err = failure(kindUnavailable, "%v", err)
+		}
 		return Commit{}, err
 	}
 	if in.finish != nil {

@@ -34,7 +34,7 @@ type Request struct {
 	What  string // "call", "command" or "operator"
 	Name  string
 	Asker Role // in whose name it is asked; the carrier proves that the asking process has the role
-	// Role, Partition and Key are of a command: who is to answer, and for which key.
+	// Role is who is to answer; Partition and Key for which key, where there is one.
 	Role      Role
 	Partition int32
 	Key       string

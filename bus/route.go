@@ -65,10 +65,12 @@ func (b *Bus) movedOn(p *partition, err error) bool {
 	if b.Placement == nil || !errors.Is(err, ErrClosed) && !errors.Is(err, ErrLost) {
 		return false
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, works := b.watching[p]
-	return !works
+	select {
+	case <-p.quit:
+		return true
+	default:
+		return false
+	}
 }
 
 // call makes a call of one of the candidates, and of another where one can't be reached.
@@ -196,6 +198,10 @@ func (b *Bus) handOn(ctx context.Context, r Request) Answer {
 	if !found || b.Placement == nil {
 		return Answer{NotHere: true}
 	}
+	if len(only(b.Placement.Instances(role), b.Self.Number)) > 0 {
+		return Answer{NotHere: true} // it would be for us, who do not answer now: to hand it on would be to hand it round
+	}
+	r.Role = role
 	octets, err := b.call(ctx, r, false, func() []Instance { return b.Placement.Instances(role) })
 	if err != nil {
 		return b.refusal(err)

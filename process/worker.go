@@ -83,7 +83,10 @@ func newWorkerPlatform(c WorkerConfig, log *slog.Logger, ready func(Addresses)) 
 }
 
 // serve answers another process. The carrier has checked that it may ask in the name of r.Asker.
-func (p *workerPlatform) serve(ctx context.Context, _ pki.Identity, r bus.Request) bus.Answer {
+func (p *workerPlatform) serve(ctx context.Context, peer pki.Identity, r bus.Request) bus.Answer {
+	if r.Asker == bus.Operator {
+		p.Log.InfoContext(ctx, "operator", "who", peer.Instance, "asked", r.Name, "role", r.Role, "key", r.Key)
+	}
 	return p.bus.Serve(ctx, r)
 }
 

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -246,17 +247,21 @@ func readBody(r io.Reader, announced, most int64) ([]byte, error) {
 	if announced > most {
 		return nil, errTooLong
 	}
-	if announced >= 0 {
-		octets := make([]byte, announced)
-		_, err := io.ReadFull(r, octets)
-		return octets, err
+	// Memory is taken as octets come, not as they are announced.
+	body := bytes.NewBuffer(make([]byte, 0, min(max(announced, 0)+bytes.MinRead, firstRead)))
+	n, err := body.ReadFrom(io.LimitReader(r, most+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case n > most:
+		return nil, errTooLong
+	case announced >= 0 && n < announced:
+		return nil, io.ErrUnexpectedEOF
 	}
-	octets, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && int64(len(octets)) > most {
-		err = errTooLong
-	}
-	return octets, err
+	return body.Bytes(), nil
 }
+
+const firstRead = 64 << 10
 
 // handover is the listener of a host: its connections come from add.
 type handover struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -39,8 +40,9 @@ type lane struct {
 	f      *fetcher
 	client *kgo.Client
 
-	mu     sync.Mutex
-	inlets map[target]*inlet
+	mu        sync.Mutex
+	inlets    map[target]*inlet // nil: closed, and run may still have in hand what was read for it
+	interrupt context.CancelFunc
 }
 
 // inlet is what a lane has read for one cursor.
@@ -70,7 +72,7 @@ func (f *fetcher) open(t target, offset int64) (*inlet, error) {
 			return in, nil
 		}
 	}
-	l := &lane{f: f, inlets: map[target]*inlet{t: in}}
+	l := &lane{f: f, inlets: map[target]*inlet{t: in}, interrupt: func() {}}
 	in.lane = l
 	opts, err := clientOptions(f.d.o.Kafka, f.d.log)
 	if err != nil {
@@ -104,7 +106,7 @@ func (l *lane) add(in *inlet) bool {
 
 func (l *lane) run() {
 	for {
-		fetches := l.client.PollFetches(context.Background())
+		fetches := l.client.PollFetches(l.turn())
 		if fetches.IsClientClosed() {
 			return
 		}
@@ -117,6 +119,19 @@ func (l *lane) run() {
 			}
 		})
 	}
+}
+
+// turn begins a poll. It returns nothing of what was closed before, for the client has thrown that away. Of what is closed
+// meanwhile it may: the next cursor of that partition, which begins elsewhere, would take it for its own and the records
+// between for a hole.
+func (l *lane) turn() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.interrupt()
+	l.interrupt = cancel
+	maps.DeleteFunc(l.inlets, func(_ target, in *inlet) bool { return in == nil })
+	return ctx
 }
 
 // push adds what was read. The client goes on by itself after errors; what it reports is that records are missing.
@@ -180,7 +195,8 @@ func (in *inlet) close() {
 	l.client.ResumeFetchPartitions(map[string][]int32{in.topic: {in.partition}}) // for the next cursor of it
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.inlets, in.target)
+	l.inlets[in.target] = nil
+	l.interrupt() // so that the next turn comes soon
 }
 
 func (f *fetcher) close() {

@@ -211,7 +211,9 @@ func (o *owning) hold(ctx context.Context, p *partition) {
 	defer context.AfterFunc(ctx, func() { p.stop(context.Cause(ctx)) })()
 	if err := o.d.sendLeft(p); err == nil {
 		go p.commitLoop()
+		stop := p.endInTime()
 		o.run(p.run, p.owner)
+		stop()
 		close(p.drain)
 		o.await(p)
 	} else {
@@ -227,6 +229,21 @@ func (o *owning) hold(ctx context.Context, p *partition) {
 	delete(o.held, p.id)
 	o.mu.Unlock()
 	o.d.member.kick()
+}
+
+// endInTime has what is still being committed given up when a partition that is to be given up takes too long: handlers that
+// wait for a database that is away must not keep the process from ending.
+func (p *partition) endInTime() (stop func() bool) {
+	return context.AfterFunc(p.run, func() {
+		timer := time.NewTimer(giveUpTime)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			p.kill(bus.ErrClosed)
+		case <-p.drain:
+		case <-p.done:
+		}
+	})
 }
 
 // await waits for the last commits; not for ever, for a process must be able to end without the database.

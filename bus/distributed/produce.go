@@ -25,8 +25,10 @@ import (
 //   - a target has one batch under way at a time. Kafka takes a batch whole or not at all.
 //   - the next one is made when Kafka has acknowledged it. Whatever the failure, the same batch is sent again, for ever.
 //
-// A batch whose answer was lost may be there twice: as producer id and sequence of the batch are the same, Kafka itself
-// drops the second one, and where it has forgotten them (a new producer id), the consumer does, by the source's sequence.
+// A batch whose answer was lost is sent again with the same producer id and sequence, and Kafka itself drops the second one.
+// Where those are new, because some of a batch need not be sent any more, the consumer does, by the source's sequence. Records
+// without a source it can't tell from their doubles. So a target changes its producer id alone, when it must, and not because
+// another one has; and a batch is not taken apart while that would double what has no source.
 //
 // Batches of different targets go together in a request to each broker, up to maxRequests at a time: while those are under
 // way others fill up.
@@ -42,8 +44,8 @@ type producer struct {
 	ready   []*queue // with records, nothing under way and no pause
 	flying  map[int32]int
 	topics  map[string]*route // by name in Kafka
-	id      int64
-	epoch   int16 // of id
+	id      int64             // for targets that need one: each keeps its own
+	epoch   int16             // of id
 	hasID   bool
 	looking bool // for topics or the id
 	wake    chan struct{}
@@ -80,7 +82,8 @@ type queue struct {
 	batch   *batch // made and not acknowledged
 	busy    bool   // in ready, under way or pausing
 	number  int32  // Kafka's sequence of the next batch, under id
-	id      int64
+	id      int64  // -1: to be had
+	epoch   int16  // of id
 	pause   time.Duration
 	told    time.Time
 }
@@ -176,7 +179,7 @@ func (p *producer) dispatch(ctx context.Context) {
 		}
 		gone = append(gone, p.fill(q)...)
 		switch {
-		case !p.hasID:
+		case q.id < 0 && len(q.waiting) > 0:
 			p.look(ctx)
 			later = append(later, q)
 			continue
@@ -211,18 +214,18 @@ func (p *producer) leader(t target) int32 {
 func (p *producer) fill(q *queue) (gone []*outgoing) {
 	if q.batch != nil {
 		if gone = q.drop(); gone != nil {
-			// Kafka may have the batch or not, and with it the batch's number. Under a new id numbers begin anew.
-			p.hasID = false
+			p.renew(q) // Kafka may have the batch or not, and with it the batch's number
 			return gone
 		}
-		if q.batch.id != p.id { // Kafka has forgotten the old id
-			q.id, q.number = p.id, 0
-			q.batch = newBatch(q.batch.records, p.id, p.epoch, 0)
-		}
-		return nil
 	}
-	if q.id != p.id {
-		q.id, q.number = p.id, 0
+	if q.id < 0 { // under a new id numbers begin anew
+		q.id, q.epoch, q.number = p.id, p.epoch, 0
+		if q.batch != nil {
+			q.batch = newBatch(q.batch.records, q.id, q.epoch, 0)
+		}
+	}
+	if q.batch != nil {
+		return nil
 	}
 	size, n := 0, 0
 	var records []*outgoing
@@ -242,20 +245,33 @@ func (p *producer) fill(q *queue) (gone []*outgoing) {
 		q.waiting = nil
 	}
 	if len(records) > 0 {
-		q.batch = newBatch(records, p.id, p.epoch, q.number)
+		q.batch = newBatch(records, q.id, q.epoch, q.number)
 	}
 	return gone
+}
+
+// renew has a target take another producer id than the one that it has had. Others keep theirs.
+func (p *producer) renew(q *queue) {
+	if q.id == p.id {
+		p.hasID = false
+	}
+	q.id = -1
 }
 
 // drop takes a batch apart of which records need not be sent any more: their partition has another owner, who sends them.
 func (q *queue) drop() (gone []*outgoing) {
 	var left []*outgoing
+	double := false
 	for _, r := range q.batch.records {
 		if r.gone != nil && r.gone() {
 			gone = append(gone, r)
 		} else {
 			left = append(left, r)
+			double = double || r.header == nil
 		}
+	}
+	if double {
+		return nil // once more as it is: of the others a second one is dropped
 	}
 	if gone != nil {
 		q.batch, q.waiting = nil, append(left, q.waiting...)
@@ -353,7 +369,7 @@ func (p *producer) read(response *kmsg.ProduceResponse, results map[target]resul
 func (p *producer) acknowledged(q *queue) {
 	q.number = q.batch.after()
 	if q.number < 0 || q.number > math.MaxInt32-maxBatch { // far before it turns round
-		p.hasID = false
+		p.renew(q)
 	}
 	q.batch, q.pause = nil, 0
 	if len(q.waiting) > 0 {
@@ -368,9 +384,7 @@ func (p *producer) failed(ctx context.Context, q *queue, err error) {
 	switch {
 	case errors.Is(err, kerr.UnknownProducerID), errors.Is(err, kerr.OutOfOrderSequenceNumber),
 		errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.InvalidProducerIDMapping):
-		if q.batch.id == p.id {
-			p.hasID = false
-		}
+		p.renew(q)
 	default:
 		if r, found := p.topics[q.topic]; found {
 			r.leaders = nil // another one may lead now

@@ -18,6 +18,10 @@ import (
 const childVariable = "HAWSER_FAULTS_CHILD"
 
 func TestMain(m *testing.M) {
+	if description := os.Getenv(workerVariable); description != "" {
+		work(description)
+		return
+	}
 	if dir := os.Getenv(childVariable); dir != "" {
 		child(dir)
 		return

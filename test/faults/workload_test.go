@@ -37,22 +37,26 @@ var (
 const sharedKey = "all"
 
 func definitions() []bus.Definition {
-	return []bus.Definition{records.Definition(), effects.Definition(), rows.Definition()}
+	return []bus.Definition{records.Definition(), effects.Definition(), rows.Definition(), noted.Definition()}
 }
 
 // handle sends the effect of a record on, and counts it in the key's row and in the shared one.
 func handle(_ context.Context, tx *bus.Tx, key string, v numbered) error {
+	return count(tx, key, v, sharedKey)
+}
+
+func count(tx *bus.Tx, key string, v numbered, shared string) error {
 	own, _, err := rows.Get(tx, key, "")
 	if err != nil {
 		return err
 	}
 	rows.Put(tx, key, "", numbered{N: v.N, Count: own.Count + 1, Fill: v.Fill})
 	effects.Send(tx, key, numbered{N: v.N, Count: own.Count + 1})
-	all, _, err := rows.Get(tx, sharedKey, "")
+	all, _, err := rows.Get(tx, shared, "")
 	if err != nil {
 		return err
 	}
-	rows.Put(tx, sharedKey, "", numbered{Count: all.Count + 1})
+	rows.Put(tx, shared, "", numbered{Count: all.Count + 1})
 	return nil
 }
 

@@ -166,11 +166,11 @@ func (w *Worker) Run(ctx context.Context, ready func()) error {
 // configure takes the certificates from now on, and drops connections made under trust that is no longer in use.
 func (w *Worker) configure(ctx context.Context, c topic.GatewayConfig) (topic.GatewayStatus, error) {
 	known, trust := w.feeds.take(c, time.Now())
+	w.clients.keep(trust)
 	if known {
 		return topic.GatewayStatus{Version: c.Version}, nil
 	}
 	faults := w.certs.replace(c, w.signer)
-	w.clients.keep(trust)
 	w.Log.InfoContext(ctx, "certificates taken", "count", len(c.Certificates), "faults", len(faults))
 	return topic.GatewayStatus{Version: c.Version, Faults: faults}, nil
 }
