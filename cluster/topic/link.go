@@ -15,12 +15,14 @@ var (
 	// GatewayPost sends link messages to one endpoint of another cluster. It returns when every one of them was answered
 	// or has failed; nothing is tried again.
 	GatewayPost = bus.Call[Post, PostResult]{Name: "gateway.post", Askers: roles(LinkManager), Answers: roles(Gateway), Once: true}
-	// DeliverToOwner takes link messages of one session that a peer has made to the link manager that has it.
+	// DeliverToOwner takes link messages of sessions that peers have made to the link manager that has them.
 	DeliverToOwner = bus.Call[RoutedDelivery, Receipt]{Name: "link.deliver-to-owner", Askers: roles(LinkManager), Answers: roles(LinkManager),
 		Key: func(d RoutedDelivery) string { return d.Session }}
 	// DeliverToMaker takes answers of peers to the link manager that has made the session: the first 16 bits of the session's id
 	// are its process's number.
 	DeliverToMaker = bus.Call[Delivery, Receipt]{Name: "link.deliver-to-maker", Askers: roles(LinkManager), Answers: roles(LinkManager)}
+	// SessionLost tells the link manager that has made a session that the peer does not have it any more.
+	SessionLost = bus.Call[LostSession, struct{}]{Name: "link.session-lost", Askers: roles(LinkManager), Answers: roles(LinkManager)}
 	// Deliver hands in link messages that came from another cluster. It returns when what they have brought is durable.
 	Deliver = bus.Call[Delivery, Receipt]{Name: "link.deliver", Askers: roles(Gateway), Answers: roles(LinkManager)}
 )
@@ -90,10 +92,16 @@ type Delivery struct {
 	Acks bool `cbor:"2,keyasint,omitempty"`
 }
 
-// RoutedDelivery is link messages of one session.
+// RoutedDelivery is link messages of sessions whose ids are of one partition.
 type RoutedDelivery struct {
-	Session  string   `cbor:"1,keyasint"`
+	Session  string   `cbor:"1,keyasint"` // one of them
 	Delivery Delivery `cbor:"2,keyasint"`
+}
+
+// LostSession names a session of ours that a peer has told us to make again, and whose it must be for that.
+type LostSession struct {
+	Session string       `cbor:"1,keyasint"`
+	Pair    message.Pair `cbor:"2,keyasint"`
 }
 
 // LinkMessage is a GatewayMessage.
@@ -137,6 +145,6 @@ type ParkedEnd struct {
 func linkDefinitions() []bus.Definition {
 	return []bus.Definition{
 		GatewayConfigure.Definition(), GatewayPost.Definition(), Deliver.Definition(), DeliverToOwner.Definition(),
-		DeliverToMaker.Definition(), StoreSession.Definition(), SettleParked.Definition(),
+		DeliverToMaker.Definition(), SessionLost.Definition(), StoreSession.Definition(), SettleParked.Definition(),
 	}
 }

@@ -42,8 +42,31 @@ func (w *Worker) feedGateway(ctx context.Context) {
 				w.Log.WarnContext(ctx, "the gateway has not got its certificates", "error", err)
 			}
 		}
-		if !sleep(ctx, feedSettle, nil) || !sleep(ctx, pause, w.changed) {
+		if !sleep(ctx, feedSettle) || !w.awaitFeed(ctx, pause) {
 			return
+		}
+	}
+}
+
+// awaitFeed returns when the gateways are to be told again: after a time, when something has changed, or when there are
+// others.
+func (w *Worker) awaitFeed(ctx context.Context, pause time.Duration) bool {
+	before := topic.GatewayConfigure.Who(w.Bus)
+	end, look := time.NewTimer(pause), time.NewTicker(feedRetry)
+	defer end.Stop()
+	defer look.Stop()
+	for {
+		select {
+		case <-w.changed:
+			return true
+		case <-end.C:
+			return true
+		case <-look.C:
+			if !slices.Equal(before, topic.GatewayConfigure.Who(w.Bus)) {
+				return true
+			}
+		case <-ctx.Done():
+			return false
 		}
 	}
 }
@@ -57,12 +80,11 @@ func (w *Worker) configureGateways(ctx context.Context, config topic.GatewayConf
 	return statuses, errors.Join(slices.Collect(maps.Values(errs))...)
 }
 
-// sleep returns after a time, or when early has something, and reports false when ctx ends.
-func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+// sleep returns after a time, and reports false when ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-early:
 	case <-timer.C:
 	case <-ctx.Done():
 		return false

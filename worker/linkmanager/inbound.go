@@ -275,11 +275,30 @@ func (w *Worker) reestablish(t *taking, in *inbound, m *p2p.DataPayload, ack ack
 	if err != nil {
 		return dropped("malformed")
 	}
-	if e, found := w.index.get(ask.SessionID); found && e.runner == in.reverse {
-		e.runner.do(func(now time.Time) { e.runner.lane.lost(now, ask.SessionID) })
+	lost := topic.LostSession{Session: ask.SessionID, Pair: in.reverse.pair}
+	if maker, named := makerOf(ask.SessionID); named && topic.SessionLost.At(w.Bus, maker) {
+		w.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), lostTime)
+			defer cancel()
+			if _, err := topic.SessionLost.DoAt(ctx, w.Bus, maker, lost); err != nil {
+				w.Log.WarnContext(ctx, "a lost session's maker could not be told", "session", ask.SessionID, "error", err)
+			}
+		})
 	}
+	_, _ = w.sessionLost(context.Background(), lost) // never fails; not ours changes nothing
 	t.acks = append(t.acks, ack)
 	return nil
+}
+
+// lostTime bounds how long another link manager is told of a session that is lost: the peer says it again.
+const lostTime = 5 * time.Second
+
+// sessionLost ends a session of ours that its peer does not have.
+func (w *Worker) sessionLost(_ context.Context, lost topic.LostSession) (struct{}, error) {
+	if e, found := w.index.get(lost.Session); found && e.runner.pair == lost.Pair {
+		e.runner.do(func(now time.Time) { e.runner.lane.lost(now, lost.Session) })
+	}
+	return struct{}{}, nil
 }
 
 // conclusion publishes what was taken, and only then acknowledges it.

@@ -155,6 +155,15 @@ func (l *lru[V]) remove(key string) {
 	}
 }
 
+// removeWhere removes what the function says.
+func (l *lru[V]) removeWhere(gone func(key string) bool) {
+	for key := range l.entries {
+		if gone(key) {
+			l.remove(key)
+		}
+	}
+}
+
 // recent remembers the ids of messages that a peer has sent lately. It only saves work.
 type recent struct {
 	mu   sync.Mutex

@@ -310,15 +310,16 @@ func TestRecentForgetsTheOldest(t *testing.T) {
 func TestClosedPagesAreBelowWhatIsBeingWritten(t *testing.T) {
 	t.Parallel()
 	p := newParked()
+	base := p.last / pageRows
 	first := p.begin(&delivery{})
 	for range 2 * pageRows {
 		p.written(p.begin(&delivery{}), true)
 	}
-	if got := p.closed(); got != 0 {
+	if got := p.closed() - base; got != 0 {
 		t.Errorf("page %d is the first open one while the first row is not written", got)
 	}
 	p.written(first, true)
-	if got := p.closed(); got != 2 {
+	if got := p.closed() - base; got != 2 {
 		t.Errorf("page %d is the first open one, want 2", got)
 	}
 }

@@ -121,6 +121,7 @@ func (w *Worker) work(ctx, inner context.Context, ready func(), failed <-chan er
 	consumer.After(w.letGo)
 	for _, stop := range []func(){
 		topic.Deliver.Answer(w.Bus, w.deliver), topic.DeliverToOwner.Answer(w.Bus, w.takeRouted), topic.DeliverToMaker.Answer(w.Bus, w.takeReplies),
+		topic.SessionLost.Answer(w.Bus, w.sessionLost),
 	} {
 		defer stop()
 		defer context.AfterFunc(ctx, stop)() // before the consumer drains, so that nothing new comes in
@@ -181,6 +182,15 @@ func (w *Worker) runner(p message.Pair) *runner {
 
 // letGo forgets what belongs to a partition that another process has now.
 func (w *Worker) letGo(has func(key string) bool) {
+	w.dispatching.Lock()
+	for p, list := range w.outstanding {
+		if len(list) > 0 && has(list[0].r.key) {
+			delete(w.outstanding, p)
+		}
+	}
+	w.dispatching.Unlock()
+	w.sessions.letGo(has)
+	w.responder.letGo(has)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range w.runners {

@@ -51,9 +51,6 @@ func (w *Worker) note(record bus.Record, newest outstanding) {
 	w.dispatching.Lock()
 	defer w.dispatching.Unlock()
 	list := append(w.outstanding[record.Partition], newest)
-	if list[0].offset > newest.offset {
-		list = []outstanding{newest} // the partition was another process's meanwhile
-	}
 	defer func() { w.outstanding[record.Partition] = list }()
 	for len(list) > 0 {
 		o := list[0]

@@ -40,8 +40,11 @@ type parked struct {
 	settling bool
 }
 
+// newParked begins with a number that none before has had, whoever gave it: a settlement that comes late must not end
+// another message. Numbers rise with the time of day, faster than messages can be parked.
 func newParked() parked {
-	return parked{rows: make(map[uint64]*delivery), writing: make(map[uint64]int)}
+	first := uint64(time.Now().UnixMicro()) / pageRows * pageRows
+	return parked{last: first, rows: make(map[uint64]*delivery), writing: make(map[uint64]int)}
 }
 
 // begin gives a row to a delivery that is about to be written.

@@ -145,6 +145,17 @@ func (p *responder) expire(now time.Time) {
 	}
 }
 
+// letGo forgets the handshakes that go on at another process.
+func (p *responder) letGo(has func(id string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.half {
+		if has(id) {
+			delete(p.half, id)
+		}
+	}
+}
+
 func (p *responder) find(id string) *halfOpen {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,6 +196,9 @@ func (p *responder) handshake(ctx context.Context, m *p2p.InitiatorHandshake) er
 	case reason != "":
 		if h.machine.Step() != session.HelloSent {
 			p.forget(id)
+		}
+		if p.repeat(ctx, id) == nil {
+			return nil // the handshake was finished by another process before; the hello came again
 		}
 		return dropped(reason)
 	}

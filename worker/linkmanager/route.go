@@ -18,7 +18,7 @@ import (
 type routes struct {
 	here     []p2p.Payload
 	toMaker  map[uint16][]topic.LinkMessage
-	toOwners map[string][]topic.LinkMessage // by session
+	toOwners map[int32]topic.RoutedDelivery // by partition: a stranger may name any number of sessions
 }
 
 // route sorts messages by who takes them. Of those that came from another link manager, from is set: they are not sent to
@@ -47,13 +47,22 @@ func (w *Worker) route(d topic.Delivery, fromMaker bool) (r routes) {
 		case topic.DeliverToOwner.Mine(w.Bus, topic.RoutedDelivery{Session: id}):
 			r.here = append(r.here, payload)
 		default:
-			if r.toOwners == nil {
-				r.toOwners = make(map[string][]topic.LinkMessage)
-			}
-			r.toOwners[id] = append(r.toOwners[id], m)
+			r.toOwner(topic.DeliverToOwner.PartitionOf(w.Bus, topic.RoutedDelivery{Session: id}), id, m, d.Acks)
 		}
 	}
 	return r
+}
+
+func (r *routes) toOwner(partition int32, session string, m topic.LinkMessage, acks bool) {
+	if r.toOwners == nil {
+		r.toOwners = make(map[int32]topic.RoutedDelivery)
+	}
+	to, found := r.toOwners[partition]
+	if !found {
+		to = topic.RoutedDelivery{Session: session, Delivery: topic.Delivery{Acks: acks}}
+	}
+	to.Delivery.Messages = append(to.Delivery.Messages, m)
+	r.toOwners[partition] = to
 }
 
 func sessionOf(payload p2p.Payload) string {
@@ -100,7 +109,7 @@ func (w *Worker) takeReplies(ctx context.Context, d topic.Delivery) (topic.Recei
 	return w.dispatchDelivery(ctx, d, true)
 }
 
-// takeRouted takes messages of a session whose id is ours to look after.
+// takeRouted takes messages of sessions whose ids are ours to look after.
 func (w *Worker) takeRouted(ctx context.Context, d topic.RoutedDelivery) (topic.Receipt, error) {
 	var t taking
 	for _, m := range d.Delivery.Messages {
@@ -137,10 +146,8 @@ func (w *Worker) dispatchDelivery(ctx context.Context, d topic.Delivery, fromMak
 			add(topic.DeliverToMaker.DoAt(ctx, w.Bus, number, topic.Delivery{Messages: messages, Acks: d.Acks}))
 		})
 	}
-	for id, messages := range r.toOwners {
-		elsewhere.Go(func() {
-			add(topic.DeliverToOwner.Do(ctx, w.Bus, topic.RoutedDelivery{Session: id, Delivery: topic.Delivery{Messages: messages, Acks: d.Acks}}))
-		})
+	for _, to := range r.toOwners {
+		elsewhere.Go(func() { add(topic.DeliverToOwner.Do(ctx, w.Bus, to)) })
 	}
 	var t taking
 	for _, payload := range r.here {

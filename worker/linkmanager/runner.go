@@ -346,7 +346,8 @@ func (r *runner) flush(ctx context.Context) {
 }
 
 // letGo forgets what another process has now: the messages that have a durable copy.
-func (r *runner) letGo(time.Time) {
+func (r *runner) letGo(now time.Time) {
+	r.act(r.w.ctx, now) // what the lane has asked for is of before
 	r.term++
 	r.fresh, r.pressed, r.parked = nil, nil, newParked()
 	r.lane.forget(func(d *delivery) bool { return d.copy.open != nil || d.copy.row != 0 })

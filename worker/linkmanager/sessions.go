@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/hawser-project/hawser/bus"
+	"github.com/hawser-project/hawser/cluster/fault"
 	"github.com/hawser-project/hawser/cluster/message"
 	"github.com/hawser-project/hawser/cluster/topic"
 	"github.com/hawser-project/hawser/corda/p2p"
@@ -103,8 +104,20 @@ func (s *sessions) store(ctx context.Context, in *inbound, expires time.Time) er
 	return nil
 }
 
-// keep is the command that stores a session. A session id is never used twice.
+// letGo forgets the sessions that another process looks after now: it may end them.
+func (s *sessions) letGo(has func(id string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache.removeWhere(has)
+}
+
+// keep is the command that stores a session. A session id is never used twice: who knows another's could take its place.
 func (w *Worker) keep(_ context.Context, tx *bus.Tx, id string, stored topic.StoredSession) (struct{}, error) {
+	if _, taken, err := inboundSessions.Get(tx, id, ""); err != nil {
+		return struct{}{}, err
+	} else if taken {
+		return struct{}{}, fault.New(fault.Conflict, "there is a session %s already", id)
+	}
 	inboundSessions.Put(tx, id, "", stored)
 	tx.SetTimer("expire", time.UnixMilli(stored.Expires))
 	return struct{}{}, nil
