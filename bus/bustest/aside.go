@@ -197,3 +197,35 @@ func kindOf(err error) string {
 	}
 	return kind.FaultKind()
 }
+
+// brokenRelease has the worker stop in the middle of a release: the first of three held inputs is handled, the others wait
+// behind it and are no poison for that.
+func brokenRelease(t *testing.T, h Harness) {
+	var reached, away atomic.Bool
+	away.Store(true)
+	wire := func(client *bus.Client, w *bus.Consumer) {
+		table := entries.Table(client)
+		go func() { _ = table.Run(t.Context(), func() {}) }()
+		in.Handle(w, func(ctx context.Context, tx *bus.Tx, key string, v item) error {
+			if _, found := table.Get("wanted"); !found {
+				return bus.Hold("no entry yet", table.Until("wanted"))
+			}
+			if v.N == 2 && away.Load() {
+				reached.Store(true)
+				return later{}
+			}
+			return sum(ctx, tx, key, v)
+		})
+	}
+	c := start(t, h, wire)
+	c.publish("k", item{N: 1}, item{N: 2}, item{N: 4})
+	c.until("all are held", func() bool { return len(c.aside()) == 3 })
+	if _, err := entries.Publish(t.Context(), c.asked, bus.Keyed[item]{Key: "wanted", Value: item{N: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	c.until("the first is handled", func() bool { return c.sumOf("k") == 1 && reached.Load() })
+	c.stop()
+	away.Store(false)
+	c = start(t, h, wire)
+	c.until("what waited behind", func() bool { return c.sumOf("k") == 7 && len(c.aside()) == 0 })
+}

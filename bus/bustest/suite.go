@@ -121,6 +121,7 @@ var tests = []test{
 	{"poison sets aside its key only, and can be replayed", poison},
 	{"an operator drops an input, and what waits behind it goes on", dropped},
 	{"a held input waits for its table entry", held},
+	{"what waits behind a held input is no poison when its release is broken off", brokenRelease},
 	{"the journal has the notes of steps that were committed, in order", journal},
 	{"a topic is busy while its reader is behind", busy},
 
