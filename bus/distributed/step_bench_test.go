@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	"github.com/hawser-project/hawser/bus"
 )
@@ -139,9 +138,11 @@ func meanBatch(b *testing.B, registry *prometheus.Registry) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == "hawser_bus_commit_steps" {
-			i := slices.IndexFunc(f.GetMetric(), func(m *dto.Metric) bool { return m.GetLabel()[0].GetValue() == "a" })
-			h := f.GetMetric()[i].GetHistogram()
-			return h.GetSampleSum() / float64(h.GetSampleCount())
+			for _, m := range f.GetMetric() {
+				if h := m.GetHistogram(); m.GetLabel()[0].GetValue() == "a" {
+					return h.GetSampleSum() / float64(h.GetSampleCount())
+				}
+			}
 		}
 	}
 	b.Fatal("no metric of batches")
