@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -109,7 +110,7 @@ func (s *Store) apply(steps []*bus.Step) {
 	}
 	g.close()
 	s.serial.Store(g.serial) // before it is visible: who has seen the batch waits for it in Barrier
-	if err := s.db.ApplyNoSyncWait(g.batch, pebble.Sync); err != nil {
+	if err := s.write(g.batch); err != nil {
 		s.fatal(err)
 		return
 	}
@@ -119,6 +120,16 @@ func (s *Store) apply(steps []*bus.Step) {
 	}
 	s.mu.Unlock()
 	s.applied <- out
+}
+
+// write applies a batch. Pebble panics where its log has failed already, which may be before the syncer was told.
+func (s *Store) write(b *pebble.Batch) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("write to the log: %v", p)
+		}
+	}()
+	return s.db.ApplyNoSyncWait(b, pebble.Sync)
 }
 
 // building is a batch being put together by the committer.
