@@ -209,15 +209,26 @@ func BenchmarkLatency(b *testing.B) {
 			var mu sync.Mutex
 			sent := make(map[string]time.Time)
 			var acked, stepped []time.Duration
+			warm := 0
 			c.seen = func(key string) {
 				mu.Lock()
 				defer mu.Unlock()
+				warm++
 				if begun, timed := sent[key]; timed {
 					stepped = append(stepped, time.Since(begun))
 				}
 			}
 			stop := c.work(b)
-			c.publish(b, "warm-up", 10)
+			const first = 64 // a cursor that was just made waits a while for its first record
+			for i := range first {
+				c.publish(b, fmt.Sprintf("warm-up %d", i), 1)
+			}
+			for ready := false; !ready; {
+				<-time.After(time.Millisecond)
+				mu.Lock()
+				ready = warm >= first
+				mu.Unlock()
+			}
 			tick := time.NewTicker(time.Second / time.Duration(rate))
 			defer tick.Stop()
 			var publishing sync.WaitGroup
