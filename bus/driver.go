@@ -192,6 +192,33 @@ type Step struct {
 	Done func(Commit, error)
 }
 
+// Gather takes the steps that wait in a queue, beside the first one, up to a number and about a size in octets: what a driver
+// commits together.
+func Gather(first *Step, queue <-chan *Step, most, octets int) []*Step {
+	steps := []*Step{first}
+	size := first.size()
+	for len(steps) < most && size < octets {
+		select {
+		case step := <-queue:
+			steps = append(steps, step)
+			size += step.size()
+		default:
+			return steps
+		}
+	}
+	return steps
+}
+
+func (s *Step) size() (n int) {
+	for i := range s.Writes {
+		n += len(s.Writes[i].Value) + len(s.Writes[i].Key) + len(s.Writes[i].Row)
+	}
+	for i := range s.Appends {
+		n += len(s.Appends[i].Value) + len(s.Appends[i].Key)
+	}
+	return n
+}
+
 // Commit says how a step's records are stamped. A Table can wait for it.
 type Commit struct {
 	Stamps []Sent `cbor:"1,keyasint,omitempty"`

@@ -126,7 +126,7 @@ func (p *partition) commitLoop() {
 	for {
 		select {
 		case step := <-p.steps:
-			p.commit(p.gather(step))
+			p.commit(bus.Gather(step, p.steps, maxGroup, maxGroupBytes))
 		case <-idle.C:
 			if p.idleWork() {
 				p.commit(nil)
@@ -149,7 +149,7 @@ func (p *partition) finish() {
 	for p.alive.Err() == nil {
 		select {
 		case step := <-p.steps:
-			p.commit(p.gather(step))
+			p.commit(bus.Gather(step, p.steps, maxGroup, maxGroupBytes))
 			continue
 		default:
 		}
@@ -178,32 +178,6 @@ func (p *partition) refuse() {
 			return
 		}
 	}
-}
-
-// gather takes all steps that are there, up to the bounds.
-func (p *partition) gather(first *bus.Step) []*bus.Step {
-	steps := []*bus.Step{first}
-	size := sizeOf(first)
-	for len(steps) < maxGroup && size < maxGroupBytes {
-		select {
-		case step := <-p.steps:
-			steps = append(steps, step)
-			size += sizeOf(step)
-		default:
-			return steps
-		}
-	}
-	return steps
-}
-
-func sizeOf(step *bus.Step) (n int) {
-	for i := range step.Writes {
-		n += len(step.Writes[i].Value) + len(step.Writes[i].Key) + len(step.Writes[i].Row)
-	}
-	for i := range step.Appends {
-		n += len(step.Appends[i].Value) + len(step.Appends[i].Key)
-	}
-	return n
 }
 
 // idleWork says whether something is to be stored or cleaned up though there is no step.

@@ -56,44 +56,18 @@ func (s *Store) commitLoop() {
 	for {
 		select {
 		case step := <-s.submitted:
-			s.apply(s.gather(step))
+			s.apply(bus.Gather(step, s.submitted, maxGroup, maxGroupBytes))
 		case <-s.closing:
 			for {
 				select {
 				case step := <-s.submitted:
-					s.apply(s.gather(step))
+					s.apply(bus.Gather(step, s.submitted, maxGroup, maxGroupBytes))
 				default:
 					return
 				}
 			}
 		}
 	}
-}
-
-// gather takes all steps that are there, up to the bounds.
-func (s *Store) gather(first *bus.Step) []*bus.Step {
-	steps := []*bus.Step{first}
-	size := sizeOf(first)
-	for len(steps) < maxGroup && size < maxGroupBytes {
-		select {
-		case step := <-s.submitted:
-			steps = append(steps, step)
-			size += sizeOf(step)
-		default:
-			return steps
-		}
-	}
-	return steps
-}
-
-func sizeOf(step *bus.Step) (n int) {
-	for _, w := range step.Writes {
-		n += len(w.Value)
-	}
-	for _, a := range step.Appends {
-		n += len(a.Value)
-	}
-	return n
 }
 
 // apply puts steps into one batch and makes it visible. The disk is waited for in syncLoop.
