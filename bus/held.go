@@ -49,7 +49,8 @@ type heldInput struct {
 	// Behind is of an input with which nothing is wrong: it waits behind another.
 	Behind bool `cbor:"9,keyasint,omitempty"`
 
-	row string // where it is stored; empty: not yet
+	row   string // where it is stored; empty: not yet
+	round uint64 // the release that handed it in again
 }
 
 // blockade is a key whose inputs are set aside. p.mu guards it.
@@ -57,7 +58,9 @@ type blockade struct {
 	last      uint64 // number of the newest stored input
 	inputs    int    // stored
 	releasing bool
-	pending   int // inputs of the release under way
+	round     uint64 // of releases: what an earlier one left in the key's queue is passed over
+	again     bool   // somebody asked for a release while one went on
+	pending   int    // inputs of the release under way
 	poison    bool
 	until     []Until
 }
@@ -91,7 +94,7 @@ func (p *partition) loadBlocked(ctx context.Context) error {
 func (p *partition) passBlockade(in *input) bool {
 	p.mu.Lock()
 	b, blocked := p.blocked[in.Key]
-	ours := blocked && b.releasing && in.aside.row != ""
+	ours := blocked && b.releasing && in.aside.row != "" && in.aside.round == b.round
 	p.mu.Unlock()
 	switch {
 	case !blocked || ours:
@@ -156,11 +159,16 @@ func (p *partition) setAside(in *input, reason string, hold *holdError) bool {
 		b.inputs++
 	}
 	b.last = max(b.last, number)
+	again := false
 	if in.aside.row != "" || !blocked {
 		b.poison, b.until, b.releasing = hold == nil, held.Until, false
+		again, b.again = b.again, false
 	}
 	p.blocked[in.Key] = b
 	p.mu.Unlock()
+	if again {
+		p.releaseSoon(in.Key)
+	}
 	if in.aside.row == "" { // a hold that is repeated goes on with its longer and longer waits
 		p.noticeHolds()
 	}
@@ -173,15 +181,20 @@ func (p *partition) release(ctx context.Context, key string) error {
 	p.mu.Lock()
 	b, blocked := p.blocked[key]
 	if !blocked || b.releasing {
+		if blocked {
+			b.again = true
+		}
 		p.mu.Unlock()
 		return nil
 	}
-	b.releasing = true
+	b.releasing, b.again = true, false
+	b.round++
+	round := b.round
 	p.mu.Unlock()
 
 	var inputs []*input
 	err := p.client.bus.driver.Scan(ctx, Range{Role: p.Role, Kind: p.kind("held"), Key: key}, func(row Row) bool {
-		inputs = append(inputs, p.releasedInput(row))
+		inputs = append(inputs, p.releasedInput(row, round))
 		return true
 	})
 	if err != nil || len(inputs) == 0 {
@@ -205,10 +218,10 @@ func (p *partition) release(ctx context.Context, key string) error {
 }
 
 // releasedInput makes an input of a stored one.
-func (p *partition) releasedInput(row Row) *input {
+func (p *partition) releasedInput(row Row, round uint64) *input {
 	var h heldInput
 	err := Decode(row.Value, &h)
-	h.row = row.Row
+	h.row, h.round = row.Row, round
 	in := &input{
 		Input:  Input{Key: row.Key, ID: fmt.Sprintf("held/%x/%x", row.Key, row.Row), Time: h.At},
 		size:   len(h.Value),
@@ -247,12 +260,17 @@ func (p *partition) released(row Row) {
 		delete(p.blocked, row.Key)
 	case b.pending == 0:
 		b.releasing = false
-		p.work.Go(func() {
-			if err := p.release(p.ctx, row.Key); err != nil {
-				p.client.bus.Log.WarnContext(p.ctx, "release of a held key", "role", p.Role, "error", err)
-			}
-		})
+		p.releaseSoon(row.Key)
 	}
+}
+
+// releaseSoon releases a key without waiting for it.
+func (p *partition) releaseSoon(key string) {
+	p.work.Go(func() {
+		if err := p.release(p.ctx, key); err != nil {
+			p.client.bus.Log.WarnContext(p.ctx, "release of a held key", "role", p.Role, "error", err)
+		}
+	})
 }
 
 // retryHeld releases held keys when an entry that they wait for changes. The handler may look at another table than the one
