@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -217,6 +216,3 @@ func (c *Consumer) partitions() []*partition {
 	slices.SortFunc(list, func(a, b *partition) int { return int(a.Partition - b.Partition) })
 	return list
 }
-
-// errStopped is the end of a partition's work in order.
-var errStopped = errors.New("bus: the partition was given up")

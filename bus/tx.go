@@ -107,7 +107,7 @@ func (tx *Tx) scan(in Range, yield func(Row) bool) error {
 		}
 	}
 	err := tx.client.bus.driver.Scan(tx.ctx, in, func(row Row) bool {
-		for more && len(own) > 0 && compareKeys(own[0], row.RowKey) < 0 {
+		for more && len(own) > 0 && own[0].Compare(row.RowKey) < 0 {
 			emitOwn()
 		}
 		switch {
@@ -132,7 +132,7 @@ func (tx *Tx) writesIn(in Range) (own []RowKey) {
 			own = append(own, key)
 		}
 	}
-	slices.SortFunc(own, compareKeys)
+	slices.SortFunc(own, RowKey.Compare)
 	return own
 }
 
@@ -183,7 +183,8 @@ func (in Range) contains(key RowKey) bool {
 	return key.Key == in.Key && strings.HasPrefix(key.Row, in.RowPrefix)
 }
 
-func compareKeys(a, b RowKey) int {
+// Compare orders rows by role, kind, key and the name below the key.
+func (a RowKey) Compare(b RowKey) int {
 	if c := strings.Compare(string(a.Role), string(b.Role)); c != 0 {
 		return c
 	}

@@ -23,7 +23,7 @@ func (c *changes) add(writes []bus.Write) {
 // queue adds one statement per schema for the rows that are set, and one for those deleted. All transactions take rows in
 // the same order, so that they seldom wait for each other in a circle.
 func (c *changes) queue(batch *pgx.Batch, s *schemas) {
-	keys := slices.SortedFunc(maps.Keys(c.rows), compareRows)
+	keys := slices.SortedFunc(maps.Keys(c.rows), bus.RowKey.Compare)
 	set := make([]bus.RowKey, 0, len(keys))
 	var removed []bus.RowKey
 	for _, key := range keys {
@@ -77,7 +77,7 @@ func columns(keys []bus.RowKey, role bus.Role) (kinds []string, names, rows [][]
 			own = append(own, key)
 		}
 	}
-	slices.SortFunc(own, compareRows)
+	slices.SortFunc(own, bus.RowKey.Compare)
 	for _, key := range own {
 		kinds = append(kinds, key.Kind)
 		names = append(names, []byte(key.Key))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -366,13 +365,4 @@ func (l *locked) judge(steps []*bus.Step) []bool {
 		}
 	}
 	return conflicts
-}
-
-func compareRows(a, b bus.RowKey) int {
-	for _, c := range []int{strings.Compare(string(a.Role), string(b.Role)), strings.Compare(a.Kind, b.Kind), strings.Compare(a.Key, b.Key)} {
-		if c != 0 {
-			return c
-		}
-	}
-	return strings.Compare(a.Row, b.Row)
 }

@@ -292,7 +292,7 @@ func TestScansAreOfOneMomentAndStopEarly(t *testing.T) {
 		return got
 	}
 	all := scan(bus.Range{AllKeys: true, Key: "k"}, 0)
-	if len(all) != keys*rows || !slices.IsSortedFunc(all, compareRows) {
+	if len(all) != keys*rows || !slices.IsSortedFunc(all, bus.RowKey.Compare) {
 		t.Errorf("all: got %d rows, want %d in order", len(all), keys*rows)
 	}
 	for _, test := range []struct {

@@ -207,7 +207,7 @@ func (c tableChanges) queue(batch *pgx.Batch, s *schemas, role string) {
 		list = append(list, k)
 	}
 	slices.SortFunc(list, func(a, b entryKey) int {
-		return compareRows(bus.RowKey{Kind: a.topic, Key: a.key}, bus.RowKey{Kind: b.topic, Key: b.key})
+		return bus.RowKey{Kind: a.topic, Key: a.key}.Compare(bus.RowKey{Kind: b.topic, Key: b.key})
 	})
 	topics, keys, values := make([]string, 0, len(c)), make([][]byte, 0, len(c)), make([][]byte, 0, len(c))
 	for _, k := range list {

@@ -21,7 +21,7 @@ type routes struct {
 	toOwners map[int32]topic.RoutedDelivery // by partition: a stranger may name any number of sessions
 }
 
-// route sorts messages by who takes them. Of those that came from another link manager, from is set: they are not sent to
+// route sorts messages by who takes them. fromMaker is of those that another link manager has sent here: they are not sent to
 // a maker again.
 func (w *Worker) route(d topic.Delivery, fromMaker bool) (r routes) {
 	for _, m := range d.Messages {
